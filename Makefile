@@ -1,0 +1,38 @@
+# headloom: everything from a clean clone. VENV chooses the environment: make test VENV=/tmp/env
+VENV ?= .venv
+PYTHON ?= python3
+PY = $(VENV)/bin/python
+DONE = $(VENV)/.installed
+
+.PHONY: install demo test test-all lint bench docs clean
+
+install: $(DONE)
+
+$(DONE): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --upgrade "pip>=25"
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+demo: install
+	$(VENV)/bin/headloom demo --out build/demo
+
+test: install
+	$(PY) -m pytest
+
+test-all: install
+	$(PY) -m pytest -m ""
+
+lint: install
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench: install
+	$(PY) -m tests.bench $(ONLY)
+
+docs: install
+	$(PY) -m manifests.reference
+
+clean:
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,273 @@
+"""A build from recipe to verified dataset: takes, then parts, then the manifest, which is written last."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import platform
+import secrets
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from manifests.atomic import TEMPORARY, write_whole
+from manifests.columns import FAMILIES, family_columns
+from manifests.dataset import (
+    DATASET_FILE,
+    DatasetManifest,
+    QuarantineFile,
+    ShardFile,
+    ShardPart,
+    SourceRef,
+)
+from manifests.document import ManifestError, digest_of, file_digest
+from manifests.recipe import Recipe
+from manifests.shards import column_spec
+from manifests.source import SourceItem, SourceManifest
+from manifests.stage import Failed
+from pipelines.account import Accounts, runnable
+from pipelines.execute import ClipRow, TakeTask
+from pipelines.plan import Plan, make_plan
+from pipelines.rates import add_rates
+from pipelines.runner import Died, Runner
+from pipelines.store import DamagedResult, Store
+from pipelines.work import PartTask, Task, Workbench
+
+RUN_FILE = "run.json"
+QUARANTINE_FILE = "quarantine.jsonl"
+CRASHES_THAT_POISON = 2
+
+StartRunner = Callable[[Workbench], Runner]
+Progress = Callable[[str, int, int, float, float, "Accounts"], None]
+"""Called with: what is being done, tasks done, tasks in all, media seconds done, media seconds in all, the accounts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """A recipe with what it names, loaded and checked."""
+
+    recipe: Recipe
+    source: SourceManifest
+    items: list[SourceItem]
+    folder: Path
+    plan: Plan
+
+    def tasks(self) -> list[TakeTask]:
+        """One task for each item that is readable and no duplicate, in the order of the source."""
+        return [self._task(item) for item in runnable(self.items)[0]]
+
+    def _task(self, item: SourceItem) -> TakeTask:
+        source = {"take_id": item.take_id, "source_uri": item.uri, "person": item.person, "stand_in": item.stand_in}
+        return TakeTask(self.source.take(item, self.folder), source, item.bytes, item.mtime_ns, item.sha256)
+
+
+def load_inputs(recipe: Recipe) -> Inputs:
+    """Load the source of a recipe and make the plan. Raises ``ManifestError``."""
+    plan = make_plan(recipe)
+    if not recipe.source:
+        raise ManifestError(f"recipe {recipe.name}: names no source; run headloom scan, then give --set source=FILE")
+    path = Path(recipe.source)
+    source = SourceManifest.load(path)
+    return Inputs(recipe, source, source.items(path.parent), path.parent, plan)
+
+
+def store_url(recipe: Recipe, out: Path) -> str:
+    """Where results are kept: as the recipe says, else in the dataset's folder."""
+    return recipe.store or str(out / ".store")
+
+
+def build(inputs: Inputs, out: Path, start_runner: StartRunner, progress: Progress | None = None) -> dict[str, Any]:
+    """Build the dataset in ``out`` and return the account of this run (also written to ``run.json``).
+
+    May be ended at any moment and called again: only what is missing is done. Raises ``ManifestError`` when ``out``
+    is in use by another build.
+    """
+    began = time.time()
+    out.mkdir(parents=True, exist_ok=True)
+    with _locked(out):
+        store = Store(store_url(inputs.recipe, out))
+        store.sweep()
+        bench = Workbench(inputs.plan, store, str(out), secrets.token_hex(4))
+        with start_runner(bench) as runner:
+            accounts, clips, parts = _Build(inputs, out, bench, runner, progress or (lambda *_: None)).run()
+        manifest = _manifest(inputs, out, clips, parts, accounts)
+        manifest.save(out / DATASET_FILE)
+        _remove_unlisted(out, manifest)
+        add_rates(store, accounts)
+        run = {
+            "digest": manifest.digest,
+            "store": store.url,
+            "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
+            "wall_s": round(time.time() - began, 2),
+            "media_s": round(sum(task.take.duration_s for task in inputs.tasks()), 2),
+            "stages": accounts.work_table(),
+        }
+        write_whole(out / RUN_FILE, json.dumps(run, indent=1).encode())
+    return run
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Two builds in one folder would remove each other's files, so the second is refused."""
+    with (out / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ManifestError(f"{out}: another build is at work here; wait for it or choose another --out") from None
+        yield
+
+
+@dataclass(slots=True)
+class _Build:
+    """The part of a build that needs workers."""
+
+    inputs: Inputs
+    out: Path
+    bench: Workbench
+    runner: Runner
+    progress: Progress
+
+    def run(self) -> tuple[Accounts, list[ClipRow], list[ShardPart]]:
+        """Run takes, then write parts. A stored result that turns out damaged while parts are written is made again."""
+        for _ in range(10):
+            try:
+                accounts, clips = self._takes()
+                return accounts, clips, self._parts(clips, accounts)
+            except DamagedResult as damaged:
+                self.bench.store.discard(damaged.key)
+        raise ManifestError(f"{self.bench.store.url}: stored results keep being damaged; check the disk")
+
+    def _takes(self) -> tuple[Accounts, list[ClipRow]]:
+        accounts = Accounts(self.inputs.plan)
+        accounts.add_source(self.inputs.items)
+        clips: list[ClipRow] = []
+        tasks = self.inputs.tasks()
+        total_s = sum(task.take.duration_s for task in tasks)
+        done, done_s = 0, 0.0
+        self.progress("takes", 0, len(tasks), 0.0, total_s, accounts)
+        for task, report in self._drive(tasks):
+            accounts.add(report)
+            clips += report.clips
+            done, done_s = done + 1, done_s + task.take.duration_s
+            self.progress("takes", done, len(tasks), done_s, total_s, accounts)
+        return accounts, sorted(clips, key=lambda clip: clip.clip_id)
+
+    def _parts(self, clips: Sequence[ClipRow], accounts: Accounts) -> list[ShardPart]:
+        known = _known_files(self.out)
+        families = _families(self.inputs.recipe)
+        size = self.inputs.recipe.clips_per_part
+        tasks = [
+            PartTask(number, clips[first : first + size], families, known[number] if number < len(known) else {})
+            for number, first in enumerate(range(0, len(clips), size))
+        ]
+        parts: dict[int, ShardPart] = {}
+        for task, part in self._drive(tasks):
+            parts[task.number] = part
+            self.progress("parts", len(parts), len(tasks), len(parts), len(tasks), accounts)
+        return [parts[number] for number in sorted(parts)]
+
+    def _drive(self, tasks: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+        """Give tasks to the runner until all have a result; a task whose worker died is given out again."""
+        waiting = deque(tasks)
+        unfinished = len(tasks)
+        deaths: Counter[str] = Counter()
+        while unfinished:
+            while waiting and self.runner.free:
+                self.runner.submit(waiting.popleft())
+            for task, result in self.runner.wait(timeout_s=1.0):
+                if isinstance(result, Died):
+                    self._after_death(task, result, deaths)
+                    waiting.appendleft(task)
+                elif isinstance(result, Exception):
+                    raise result
+                else:
+                    unfinished -= 1
+                    yield task, result
+
+    def _after_death(self, task: Task, death: Died, deaths: Counter[str]) -> None:
+        """Count a worker's death. The second over the same work is stored as its outcome, so the next try passes it by."""
+        text = self.bench.store.read_note(self.bench.marker(task))
+        note = json.loads(text) if text else {}
+        self.bench.store.remove_note(self.bench.marker(task))
+        deaths[note.get("key", task.name)] += 1
+        if deaths[note.get("key", task.name)] < CRASHES_THAT_POISON:
+            return
+        if not note:
+            raise ManifestError(f"{task.name}: two workers died over it outside of any stage ({death.message}); is memory short?")
+        hung = time.time() - note["began"] >= note["allowed_s"]
+        outcome = (
+            Failed("timeout", f"stage {note['stage']} took over {note['allowed_s']:.0f} s, twice")
+            if hung
+            else Failed("crash", f"two workers died in stage {note['stage']}: {death.message}")
+        )
+        self.bench.store.put(note["key"], outcome)
+
+
+def _families(recipe: Recipe) -> list[str]:
+    """The families to write; ``clips`` is always among them, and first."""
+    return ["clips", *(family for family in recipe.families if family != "clips")]
+
+
+def _known_files(out: Path) -> list[dict[str, ShardFile]]:
+    """Files of the parts of the dataset that is in ``out`` now, which may serve again."""
+    try:
+        return [part.files for part in DatasetManifest.load(out / DATASET_FILE).parts]
+    except ManifestError:
+        return []
+
+
+def _manifest(inputs: Inputs, out: Path, clips: Sequence[ClipRow], parts: list[ShardPart], accounts: Accounts) -> DatasetManifest:
+    """Write the quarantine and describe the dataset."""
+    recipe = inputs.recipe
+    families = _families(recipe)
+    lines = [entry.model_dump_json() + "\n" for entry in accounts.sorted_quarantine()]
+    write_whole(out / QUARANTINE_FILE, "".join(lines).encode())
+    # Where the source and the store lie says nothing of the data, and would make equal datasets differ.
+    content = recipe.content() | {"source": "", "store": ""}
+    return DatasetManifest(
+        format="headloom/dataset",
+        name=recipe.name,
+        version=recipe.version,
+        notes=recipe.notes,
+        licence=inputs.source.licence,
+        contains_personal_data=inputs.source.contains_personal_data,
+        source=SourceRef(name=inputs.source.name, digest=inputs.source.digest, items=len(inputs.items)),
+        recipe=content,
+        recipe_digest=digest_of(content),
+        stages=[planned.record() for planned in inputs.plan.stages],
+        columns=[column_spec(c) for family in families for c in family_columns(family, inputs.plan.made)[family != "clips" :]],
+        families=families,
+        parts=parts,
+        clips=len(clips),
+        frames=sum(clip.n_frames for clip in clips),
+        seconds=round(sum(clip.seconds for clip in clips), 6),
+        contains_stand_ins=any(clip.source["stand_in"] for clip in clips),
+        accounting=accounts.table(),
+        quarantine=QuarantineFile(file=QUARANTINE_FILE, sha256=file_digest(out / QUARANTINE_FILE), count=len(lines)),
+        environment=environment(),
+    ).sealed()
+
+
+def environment() -> dict[str, str]:
+    """Versions of what the bytes depend on."""
+    versions = {"python": platform.python_version()}
+    for name in ("headloom", "numpy", "scipy", "pyarrow", "av", "opencv-python-headless", "noisereduce", "torch"):
+        with suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions
+
+
+def _remove_unlisted(out: Path, manifest: DatasetManifest) -> None:
+    """Remove shards of earlier builds, now that the manifest names the new ones, and what was left half written."""
+    listed = {out / file.path for part in manifest.parts for file in part.files.values()}
+    for family in FAMILIES:
+        for path in (out / family).glob("*"):
+            if path not in listed and (path.suffix == ".parquet" or path.name.startswith(TEMPORARY)):
+                path.unlink()
+    for path in out.glob(f"{TEMPORARY}*"):
+        path.unlink()

@@ -1,0 +1,267 @@
+"""The command ``headloom``.
+
+Exit codes: 0 done, 1 a check found something wrong, 2 the command or a manifest is wrong, 3 ``--strict`` and something
+was quarantined, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from manifests import assets as registry
+from manifests.dataset import DATASET_FILE, DatasetManifest, QuarantineEntry
+from manifests.document import ManifestError
+from manifests.recipe import load_recipe
+from manifests.verify import verify as find_problems
+from pipelines.console import BuildProgress, duration, show_table, size
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Prepares talking-head data, fits head models to it, and trains on the result.",
+)
+assets_app = typer.Typer(no_args_is_help=True, help="Model files: what each is for, whose it is, whether it is here.")
+app.add_typer(assets_app, name="assets")
+
+
+class RunnerName(StrEnum):
+    """Where a build runs."""
+
+    local = "local"
+    ray = "ray"
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
+RecipeName = Annotated[str, typer.Argument(help="path of a recipe, or name of one that ships with headloom")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="change one value: dotted.path=value; may be given again")]
+Out = Annotated[Path, typer.Option("--out", help="folder of the dataset")]
+Folder = Annotated[Path, typer.Argument(help="folder of a dataset")]
+Strict = Annotated[bool, typer.Option("--strict", help="exit with 3 when anything was rejected or failed")]
+Workers = Annotated[int, typer.Option(min=0, help="worker processes; 0: one for each core")]
+
+
+@app.command()
+def scan(
+    paths: Annotated[list[str], typer.Argument(help="videos and folders of videos")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="source manifest to write")],
+    name: Annotated[str, typer.Option(help="name of the source; by default that of the file")] = "",
+    person_from_folder: Annotated[bool, typer.Option(help="take the folder's name for the person")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a source manifest: every video with its digest, format, and what it is a duplicate of."""
+    from prep.scan import scan as run_scan
+
+    found = run_scan(paths, out, name=name or out.stem, person_from="folder" if person_from_folder else "")
+    rows = [{"what": what, "count": count} for what, count in found.counts().items()]
+    show_table(f"{out}", rows, as_json)
+
+
+@app.command()
+def plan(recipe: RecipeName, settings: Settings = None, out: Out = Path("data"), as_json: AsJson = False) -> None:
+    """Show what a build would run, what is stored already, and an estimate of time and disk."""
+    from pipelines.build import load_inputs
+    from pipelines.estimate import estimate
+
+    inputs = load_inputs(load_recipe(recipe, settings))
+    rows, seconds, new_bytes = estimate(inputs, out)
+    show_table(f"{inputs.recipe.name}: {len(inputs.tasks())} takes to run, {len(inputs.items)} items", rows, as_json)
+    if not as_json:
+        print(f"about {duration(seconds)} on one core and {size(2 * new_bytes)} of disk, for results and shards")
+
+
+@app.command()
+def build(
+    recipe: RecipeName,
+    settings: Settings = None,
+    out: Out = Path("data"),
+    runner: Annotated[RunnerName, typer.Option(help="local processes or Ray actors")] = RunnerName.local,
+    address: Annotated[str, typer.Option(help="address of a Ray cluster; empty starts Ray on this machine")] = "",
+    workers: Workers = 0,
+    strict: Strict = False,
+    as_json: AsJson = False,
+) -> None:
+    """Build a dataset. Stop it at any time; the same command goes on where it was."""
+    run_build(recipe, settings, out, runner, address, workers)
+    status(out, as_json)
+    if strict and any(account.rejected or account.failed for account in _manifest(out).accounting):
+        raise typer.Exit(3)
+
+
+def run_build(recipe: str, settings: list[str] | None, out: Path, runner: RunnerName, address: str, workers: int) -> None:
+    """The work of ``headloom build``, without the closing table."""
+    from pipelines.build import build as run
+    from pipelines.build import load_inputs
+    from pipelines.local_runner import LocalRunner
+    from pipelines.runner import Runner, usable_cores
+    from pipelines.work import Workbench
+
+    count = workers or usable_cores()
+
+    def start(bench: Workbench) -> Runner:
+        if runner is RunnerName.local:
+            return LocalRunner(bench, count)
+        try:
+            from pipelines.ray_runner import RayRunner
+        except ImportError:
+            raise ManifestError("--runner ray needs Ray, which is not installed; pip install 'headloom[ray]'") from None
+        return RayRunner(bench, count, address)
+
+    with BuildProgress() as progress:
+        run(load_inputs(load_recipe(recipe, settings)), out, start, progress)
+
+
+@app.command()
+def status(dataset: Folder, as_json: AsJson = False) -> None:
+    """What became of every item at every stage, and what the last run computed and reused."""
+    manifest = _manifest(dataset)
+    work = {(row["stage"], row["level"]): row for row in _last_run(dataset)["stages"]}
+    rows = []
+    for account in manifest.accounting:
+        own = work.get((account.stage, account.level), {})
+        rows.append(
+            {
+                "stage": account.stage,
+                "of": f"{account.level}s",
+                "in": account.entered,
+                "done": account.done,
+                "rejected": sum(account.rejected.values()),
+                "failed": sum(account.failed.values()),
+                "duplicate": account.duplicate,
+                "computed": own.get("computed", ""),
+                "reused": own.get("reused", ""),
+                "why": "; ".join(f"{reason}: {count}" for reason, count in {**account.rejected, **account.failed}.items()),
+            }
+        )
+    show_table(f"{manifest.name} {manifest.version} in {dataset}", rows, as_json)
+    if not as_json:
+        stored = sum(file.bytes for part in manifest.parts for file in part.files.values())
+        print(f"{manifest.clips} clips, {duration(manifest.seconds)}, {size(stored)}, digest {manifest.digest}")
+
+
+@app.command()
+def verify(dataset: Folder, as_json: AsJson = False) -> None:
+    """Read every byte of a dataset and check it against the manifest."""
+    problems = list(find_problems(dataset))
+    if as_json:
+        print(json.dumps(problems, indent=1, ensure_ascii=False))
+    else:
+        for problem in problems:
+            print(problem)
+        print(f"{dataset}: {len(problems)} problems" if problems else f"{dataset}: whole")
+    if problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    dataset: Folder,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="page to write; by default report.html in it")] = None,
+) -> None:
+    """Write one self-contained HTML page about a dataset, with pictures."""
+    from pipelines.report import write_report
+
+    path = out or dataset / "report.html"
+    write_report(dataset, path)
+    print(path)
+
+
+@app.command()
+def quarantine(
+    dataset: Folder,
+    retry: Annotated[bool, typer.Option(help="forget what failed, so that the next build tries it again")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What was refused, and why."""
+    manifest = _manifest(dataset)
+    lines = (dataset / manifest.quarantine.file).read_text("utf-8").splitlines()
+    entries = [QuarantineEntry.model_validate_json(line) for line in lines]
+    if as_json:
+        print(json.dumps([entry.model_dump() for entry in entries], indent=1, ensure_ascii=False))
+    else:
+        rows = [
+            {"stage": e.stage, "source": e.source_uri, "outcome": e.outcome, "reason": e.reason, "message": e.message}
+            for e in entries
+        ]
+        show_table(f"quarantine of {dataset}", rows, False)
+    if retry:
+        from pipelines.store import Store
+
+        store = Store(_last_run(dataset)["store"])
+        failed = [entry for entry in entries if entry.outcome == "failed" and entry.key]
+        for entry in failed:
+            store.discard(entry.key)
+        print(f"{len(failed)} failures forgotten; run the same build again", file=sys.stderr)
+
+
+@assets_app.command("list")
+def assets_list(as_json: AsJson = False) -> None:
+    """Every model file that headloom can use."""
+    rows = []
+    for asset in registry.ASSETS.values():
+        try:
+            place = str(registry.find(asset.name))
+        except registry.MissingAsset:
+            place = ""
+        rows.append(
+            {
+                "name": asset.name,
+                "file": ", ".join(asset.file_names),
+                "for": asset.purpose,
+                "licence": asset.licence,
+                "get it": asset.where,
+                "here": place or "no",
+            }
+        )
+    show_table(f"model files, looked for in {', '.join(map(str, registry.search_path()))}", rows, as_json)
+
+
+@app.command()
+def demo(out: Out = Path("headloom-demo"), takes: Annotated[int, typer.Option(min=1)] = 4, workers: Workers = 0) -> None:
+    """The whole road on takes that headloom makes itself: a few minutes, nothing to download."""
+    from prep.portrait import make_takes
+    from prep.scan import scan as run_scan
+
+    print(f"making {takes} takes from a public-domain portrait, in {out / 'takes'}")
+    make_takes(out / "takes", takes)
+    run_scan([str(out / "takes")], out / "takes.yaml", name="demo-takes")
+    run_build("talking_clips", [f"source={out / 'takes.yaml'}"], out / "dataset", RunnerName.local, "", workers)
+    status(out / "dataset")
+    verify(out / "dataset")
+    report(out / "dataset", None)
+
+
+def _manifest(dataset: Path) -> DatasetManifest:
+    if not (dataset / DATASET_FILE).is_file():
+        raise ManifestError(f"{dataset}: has no {DATASET_FILE}, so is no finished dataset; run headloom build first")
+    return DatasetManifest.load(dataset / DATASET_FILE)
+
+
+def _last_run(dataset: Path) -> dict[str, Any]:
+    """The account of the last run, or an empty one: it is beside the dataset, not part of it."""
+    path = dataset / "run.json"
+    return dict(json.loads(path.read_text())) if path.is_file() else {"stages": [], "store": str(dataset / ".store")}
+
+
+def main() -> None:
+    """Entry point: errors that a user can mend become one line and exit code 2."""
+    try:
+        app()
+    except ManifestError as error:
+        print(f"headloom: {error}", file=sys.stderr)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        print(f"headloom: this needs the package {error.name}; pip install 'headloom[all]'", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        print(f"headloom: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("headloom: interrupted; what was done is kept, run the same command to go on", file=sys.stderr)
+        sys.exit(130)

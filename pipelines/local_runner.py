@@ -1,0 +1,105 @@
+"""Tasks on this machine: one process for each worker, replaced when it dies."""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import os
+import signal
+import threading
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from types import TracebackType
+from typing import Any, Self
+
+from pipelines.runner import WORKER_ENVIRONMENT, Died
+from pipelines.work import Task, Workbench
+
+
+class LocalRunner:
+    """``workers`` processes, started when first needed. Fresh interpreters (spawn): media libraries do not survive a fork."""
+
+    def __init__(self, bench: Workbench, workers: int) -> None:
+        self._bench = bench
+        self._workers = workers
+        self._context = mp.get_context("spawn")
+        self._idle: list[_Worker] = []
+        self._busy: list[_Worker] = []
+
+    @property
+    def free(self) -> int:
+        return self._workers - len(self._busy)
+
+    def submit(self, task: Task) -> None:
+        worker = self._idle.pop() if self._idle else _Worker(self._context, self._bench)
+        worker.task = task
+        self._busy.append(worker)
+        worker.pipe.send(task)
+
+    def wait(self, timeout_s: float) -> list[tuple[Task, Any]]:
+        ready = set(wait([worker.pipe for worker in self._busy], timeout_s))
+        finished: list[tuple[Task, Any]] = []
+        for worker in [w for w in self._busy if w.pipe in ready]:
+            self._busy.remove(worker)
+            assert worker.task is not None
+            try:
+                finished.append((worker.task, worker.pipe.recv()))
+                self._idle.append(worker)
+            except (EOFError, ConnectionError):
+                worker.process.join()
+                finished.append((worker.task, Died(_how_it_ended(worker.process.exitcode))))
+        return finished
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for worker in self._busy:
+            worker.process.kill()
+        for worker in (*self._idle, *self._busy):
+            worker.pipe.close()
+            worker.process.join()
+
+
+class _Worker:
+    def __init__(self, context: mp.context.SpawnContext, bench: Workbench) -> None:
+        self.task: Task | None = None
+        self.pipe, theirs = context.Pipe()
+        self.process: SpawnProcess = context.Process(target=_work, args=(theirs, bench), daemon=True)
+        before = {name: os.environ.get(name) for name in WORKER_ENVIRONMENT}
+        os.environ.update(WORKER_ENVIRONMENT)
+        try:
+            self.process.start()
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+        theirs.close()
+
+
+def _work(pipe: Connection, bench: Workbench) -> None:
+    """Body of a worker process: do tasks until the other end closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it ends its workers itself
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    while True:
+        try:
+            task = pipe.recv()
+        except EOFError:
+            return
+        try:
+            result: Any = bench.perform(task)
+        except Exception as error:
+            result = error
+        pipe.send(result)
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed cannot end its workers, so they watch it."""
+    parent = mp.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _how_it_ended(exit_code: int | None) -> str:
+    if exit_code is not None and exit_code < 0:
+        return f"the worker was ended by {signal.Signals(-exit_code).name}"
+    return f"the worker ended with exit code {exit_code}"

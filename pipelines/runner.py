@@ -1,0 +1,47 @@
+"""What a build asks of a runner: take tasks, give results back, and say when a worker died over one."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from pipelines.work import Task
+
+WORKER_ENVIRONMENT = {
+    name: "1"
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+}
+"""Set in every worker: as many workers as cores, one thread each, and sums that do not depend on the number of cores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """The worker's process ended before it had a result."""
+
+    message: str
+
+
+class Runner(Protocol):
+    """Runs tasks on workers, each in a process of its own. At most ``free`` tasks may be submitted at a time."""
+
+    @property
+    def free(self) -> int:
+        """Number of workers that could begin a task now."""
+
+    def submit(self, task: Task) -> None:
+        """Give a task to a free worker."""
+
+    def wait(self, timeout_s: float) -> list[tuple[Task, Any]]:
+        """Results that have come in, as (task, result, ``Died`` or an exception that the work raised)."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Let idle workers go; end those that are still at work."""
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,20 @@
+"""All stages that a recipe can name."""
+
+from __future__ import annotations
+
+from manifests.stage import Stage
+from prep.crop import Crop
+from prep.cut import Cut
+from prep.denoise import Denoise
+from prep.faces import Faces
+from prep.fbank import FilterBanks
+from prep.mel import Mel
+from prep.noise import AddNoise
+from prep.probe import Probe
+from prep.quality import Quality
+from prep.sound import Sound
+
+STAGES: dict[str, type[Stage]] = {
+    stage.name: stage for stage in (Probe, Faces, Cut, Crop, Quality, Sound, Denoise, AddNoise, Mel, FilterBanks)
+}
+"""Stage classes by name."""
