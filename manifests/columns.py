@@ -125,7 +125,7 @@ _SOURCE_PX: dict[str, str] = {"unit": "px", "frame": "source"}
 def _array(
     name: str, family: str, dtype: str, shape: tuple[str | int, ...], about: str, made_by: str, place: Any = (), **more: Any
 ) -> Column:
-    return Column(name, family, dtype, shape, about, made_by, **{"encoding": "zstd", **dict(place), **more})
+    return Column(name, family, dtype, shape, about, made_by, **{"encoding": "split", **dict(place), **more})
 
 
 def _video(name: str, about: str) -> Column:
@@ -192,7 +192,7 @@ _TABLE = (
     _array(
         "mel", "audio", "float32", (80, "M"), "mel spectrogram as Wav2Lip's, in [-4, 4]", "mel", rate="80/s", encoding="split"
     ),
-    _array("fbank", "audio", "float32", ("B", 80), "log filter banks, 40 ms every 20 ms", "fbank", rate="50/s", encoding="split"),
+    _array("fbank", "audio", "float32", ("B", 80), "log filter banks, 40 ms every 20 ms", "fbank", rate="50/s"),
 )
 
 COLUMNS: dict[str, Column] = {column.name: column for column in _TABLE}

@@ -44,9 +44,7 @@ class Dataset:
         else:
             self._filesystem, self._root = None, self.place
             if not (Path(self.place) / DATASET_FILE).is_file():
-                raise ManifestError(
-                    f"{self.place}: has no {DATASET_FILE}, so is no finished dataset; run headloom build first"
-                )
+                raise ManifestError(f"{self.place}: has no {DATASET_FILE}, so is no finished dataset; run headloom build first")
             self.manifest = DatasetManifest.load(Path(self.place) / DATASET_FILE)
         self.columns = {spec.name: stored_column(spec) for spec in self.manifest.columns}
         self._starts = [0]

@@ -49,7 +49,6 @@ class SourceItem(Part):
     root: str
     sha256: str
     bytes: int
-    mtime_ns: int
     sound_uri: str = ""
     sound_sha256: str = ""
     person: str = ""

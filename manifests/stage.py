@@ -92,20 +92,22 @@ class Unreadable(Exception):
 class Needs:
     """What one running stage occupies, and how long it may take.
 
-    ``patience`` is in seconds of work for a second of media, on top of two minutes; past it the process is
-    ended and the item counted as one crash. ``pace`` (seconds of work on one core) and ``bytes_per_s`` (bytes
+    A stage may take ``grace_s`` seconds and ``patience`` more for each second of media; past that its process is
+    ended, which counts as one crash. ``pace`` (seconds of work on one core) and ``bytes_per_s`` (bytes
     kept), both for a second of media, are the plan's first guesses, replaced by what was measured.
     """
 
     cpus: float = 1.0
     gpus: float = 0.0
     memory_mb: int = 300
+    grace_s: float = 120.0
     patience: float = 60.0
     pace: float = 0.01
     bytes_per_s: int = 1000
 
     def timeout_s(self, media_s: float) -> float:
-        return 120.0 + self.patience * media_s
+        """Seconds that the stage may take for ``media_s`` seconds of media."""
+        return self.grace_s + self.patience * media_s
 
 
 class Stage(BaseModel):

@@ -63,7 +63,7 @@ class Inputs:
 
     def _task(self, item: SourceItem) -> TakeTask:
         source = {"take_id": item.take_id, "source_uri": item.uri, "person": item.person, "stand_in": item.stand_in}
-        return TakeTask(self.source.take(item, self.folder), source, item.bytes, item.mtime_ns, item.sha256)
+        return TakeTask(self.source.take(item, self.folder), source, item.sha256, item.sound_sha256)
 
 
 def load_inputs(recipe: Recipe) -> Inputs:

@@ -27,13 +27,12 @@ from pipelines.store import DamagedResult, Result, Store
 
 @dataclass(frozen=True, slots=True)
 class TakeTask:
-    """One take to run. ``source`` holds the columns of the source manifest; size and time tell whether it changed."""
+    """One take to run. ``source`` holds the columns of the source manifest; the digests are those of its files."""
 
     take: Take
     source: Mapping[str, Any]
-    file_bytes: int
-    mtime_ns: int
-    file_sha256: str
+    sha256: str
+    sound_sha256: str
 
     @property
     def name(self) -> str:
@@ -251,19 +250,21 @@ class TakeRun:
         return outcome
 
     def _source_problem(self) -> Failed | None:
-        """Whether the take's file is still the one that was scanned; looked at once, before the first work on it."""
-        if self._checked or "://" in self.task.take.path:
+        """Whether the take's files are still those that were scanned; looked at once, before the first work on it.
+
+        Reading a file through costs little beside decoding it, and a key must not lie about content.
+        """
+        take = self.task.take
+        if self._checked or "://" in take.path:
             return None
-        path = Path(self.task.take.path)
-        try:
-            status = path.stat()
-        except OSError:
-            return Failed("missing", f"{path} is not there any more; put it back or run headloom scan again")
-        changed = status.st_size != self.task.file_bytes
-        if not changed and status.st_mtime_ns != self.task.mtime_ns:
-            changed = file_digest(path) != self.task.file_sha256
-        if changed:
-            return Failed("missing", f"{path} has changed since it was scanned; run headloom scan again")
+        files = {take.path: self.task.sha256} | ({take.sound_path: self.task.sound_sha256} if self.task.sound_sha256 else {})
+        for path, sha256 in files.items():
+            try:
+                changed = file_digest(Path(path)) != sha256
+            except OSError as error:
+                return Failed("missing", f"{path} cannot be read ({error.strerror}); put it back or run headloom scan again")
+            if changed:
+                return Failed("missing", f"{path} has changed since it was scanned; run headloom scan again")
         self._checked = True
         return None
 

@@ -89,13 +89,11 @@ def make_plan(recipe: Recipe) -> Plan:
     for family in recipe.families:
         if family != "clips" and not any(COLUMNS[name].family == family for name in plan.made):
             makers = sorted({c.made_by for c in COLUMNS.values() if c.family == family})
-            raise ManifestError(
-                f"recipe {recipe.name}: no stage makes a column of family '{family}'; add one of {', '.join(makers)}"
-            )
+            raise ManifestError(f"recipe {recipe.name}: no stage fills family '{family}'; add one of {', '.join(makers)}")
     for score in recipe.limits:
         if score not in plan.made:
             raise ManifestError(
-                f"recipe {recipe.name}: limit on '{score}', which needs stage {COLUMNS[score].made_by}; add it to stages"
+                f"recipe {recipe.name}: limit on '{score}' needs stage {COLUMNS[score].made_by}; add it to stages"
             )
     return plan
 

@@ -119,7 +119,7 @@ def test_shipped_recipes_are_found_by_name_and_by_their_path_in_the_repository()
 
 
 def test_items_of_a_source_are_checked_against_its_header(tmp_path: Path) -> None:
-    item = SourceItem(uri="a b/ü'\".mp4", root="videos", sha256="0" * 64, bytes=1, mtime_ns=1)
+    item = SourceItem(uri="a b/ü'\".mp4", root="videos", sha256="0" * 64, bytes=1)
     written = SourceManifest.write(tmp_path / "s.yaml", "s", {"videos": "v"}, [item])
     loaded = SourceManifest.load(tmp_path / "s.yaml")
     assert loaded == written
@@ -132,7 +132,7 @@ def test_items_of_a_source_are_checked_against_its_header(tmp_path: Path) -> Non
 
 
 def test_a_take_with_sound_of_its_own_has_its_own_identity() -> None:
-    silent = SourceItem(uri="a", root="r", sha256="0" * 64, bytes=1, mtime_ns=1)
+    silent = SourceItem(uri="a", root="r", sha256="0" * 64, bytes=1)
     assert silent.take_id == silent.sha256
     assert silent.model_copy(update={"sound_sha256": "1" * 64}).take_id != silent.sha256
 
