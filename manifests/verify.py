@@ -8,12 +8,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from manifests.clock import sample_count
 from manifests.columns import Column
 from manifests.dataset import DATASET_FILE, DatasetManifest, ShardPart
 from manifests.document import ManifestError, file_digest
 from manifests.reader import stored_column
-
-SAMPLE_RATE = 16000
 
 
 def verify(folder: Path) -> Iterator[str]:
@@ -85,12 +84,8 @@ def _lengths(index: pa.Table) -> dict[str, list[int]]:
     """Lengths that follow from the clip index, by the letter in column shapes."""
     frames = index["n_frames"].to_pylist()
     rates = zip(index["fps_num"].to_pylist(), index["fps_den"].to_pylist(), strict=True)
-    samples = [round_half_up(t * SAMPLE_RATE * den, num) for t, (num, den) in zip(frames, rates, strict=True)]
+    samples = [sample_count(t, num, den) for t, (num, den) in zip(frames, rates, strict=True)]
     return {"T": frames, "S": samples}
-
-
-def round_half_up(numerator: int, denominator: int) -> int:
-    return (2 * numerator + denominator) // (2 * denominator)
 
 
 def _array_lengths(file: pq.ParquetFile, name: str, columns: list[Column], lengths: dict[str, list[int]]) -> Iterator[str]:

@@ -21,17 +21,21 @@ def runnable(items: Sequence[SourceItem]) -> tuple[list[SourceItem], list[Quaran
     good: list[SourceItem] = []
     aside: list[QuarantineEntry] = []
     for item in items:
-        entry = {"stage": SCAN, "level": "take", "unit": item.take_id, "source_uri": item.uri}
         if item.probe_error:
-            aside.append(QuarantineEntry(**entry, outcome="failed", reason="unreadable", message=item.probe_error))
+            aside.append(_set_aside(item, "failed", "unreadable", item.probe_error))
         elif item.duplicate_of or item.take_id in seen:
-            kept = item.duplicate_of or seen[item.take_id]
             kind = item.duplicate_kind or "exact"
-            aside.append(QuarantineEntry(**entry, outcome="duplicate", reason=kind, message=f"{kind} duplicate of {kept}"))
+            kept = item.duplicate_of or seen[item.take_id]
+            aside.append(_set_aside(item, "duplicate", kind, f"{kind} duplicate of {kept}"))
         else:
             seen[item.take_id] = item.uri
             good.append(item)
     return good, aside
+
+
+def _set_aside(item: SourceItem, outcome: str, reason: str, message: str) -> QuarantineEntry:
+    place = {"stage": SCAN, "level": "take", "unit": item.take_id, "source_uri": item.uri}
+    return QuarantineEntry.model_validate(place | {"outcome": outcome, "reason": reason, "message": message})
 
 
 @dataclass(slots=True)

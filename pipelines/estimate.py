@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ def estimate(inputs: Inputs, out: Path) -> tuple[list[dict[str, Any]], float, fl
     store = Store(store_url(inputs.recipe, out))
     stages = [planned.name for planned in inputs.plan.stages]
     stored: Counter[str] = Counter()
-    missing_s: Counter[str] = Counter()
+    missing_s: defaultdict[str, float] = defaultdict(float)
     for task in inputs.tasks():
         report = TakeRun(inputs.plan, store, task, compute=False).run()
         for event in report.events:

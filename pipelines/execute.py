@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,10 @@ class _Cell:
     stored_at: tuple[str, int] | None = None
 
 
+def _same(value: Any) -> Any:
+    return value
+
+
 class _NotStored(Exception):
     pass
 
@@ -119,8 +124,8 @@ class TakeRun:
     def _run(self) -> TakeReport:
         report = TakeReport(self.task)
         take = self.task.take
-        columns = {name: _Cell(digest_of(value), lambda value=value: value) for name, value in self.task.source.items()}
-        columns["take"] = _Cell(take.take_id, lambda: take)
+        columns = {name: _Cell(digest_of(value), partial(_same, value)) for name, value in self.task.source.items()}
+        columns["take"] = _Cell(take.take_id, partial(_same, take))
         clips: list[dict[str, _Cell]] = []
         stages = iter(self.plan.stages)
         try:
@@ -175,23 +180,24 @@ class TakeRun:
                 result = Result(key, outcome, [], 0, self.store)  # not stored: the file may be there the next time
             else:
                 result = self.store.put(key, outcome, planned.stage.writes)
-        about = {
-            "key": key,
-            "reused": reused,
-            "seconds": seconds,
-            "media_s": self._media_s(planned, cells),
-            "media_bytes": result.media_bytes,
-        }
+        event = Event(
+            planned.name,
+            planned.level,
+            unit,
+            "done",
+            key,
+            reused=reused,
+            seconds=seconds,
+            media_s=self._media_s(planned, cells),
+            media_bytes=result.media_bytes,
+        )
         match result.outcome:
             case Rejected(reason, score, threshold, message):
-                more = {"reason": reason, "score": score, "threshold": threshold, "message": message}
-                report.events.append(Event(planned.name, planned.level, unit, "rejected", **about, **more))
-                return None
+                event = replace(event, outcome="rejected", reason=reason, score=score, threshold=threshold, message=message)
             case Failed(kind, message):
-                report.events.append(Event(planned.name, planned.level, unit, "failed", **about, reason=kind, message=message))
-                return None
-        report.events.append(Event(planned.name, planned.level, unit, "done", **about))
-        return result
+                event = replace(event, outcome="failed", reason=kind, message=message)
+        report.events.append(event)
+        return result if event.outcome == "done" else None
 
     def _media_s(self, planned: PlannedStage, cells: Mapping[str, _Cell]) -> float:
         return _length_s(cells) if planned.level == "clip" else self.task.take.duration_s
@@ -309,7 +315,7 @@ def _cells(result: Result, planned: PlannedStage, row: int, by_content: bool = F
     return {
         name: _Cell(
             key=result.content_key(name, row) if by_content else f"{result.key}.{name}",
-            load=lambda name=name: result.value(name, row),
+            load=partial(result.value, name, row),
             stored_at=(result.key, row),
         )
         for name in planned.stage.writes

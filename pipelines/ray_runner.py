@@ -22,8 +22,9 @@ _START_S = 180.0
 """How long to wait for the first worker when there is none, before saying that the cluster has no room."""
 
 
-@ray.remote(max_restarts=0, max_task_retries=0)
 class _Worker:
+    """Body of the actors."""
+
     def __init__(self, bench: Workbench) -> None:
         self._bench = bench
 
@@ -55,12 +56,14 @@ class RayRunner:
                 ray.init(num_cpus=workers + 1, include_dashboard=False, **quiet)
         self._bench = ray.put(bench)
         self._workers = workers
-        self._options = {
+        self._wants = {
+            # Half of what is declared: a pool that takes every logical CPU starves whatever else Ray has to run.
             "num_cpus": max(need.cpus for need in needs) * 0.5,
             "num_gpus": max(need.gpus for need in needs),
             "memory": max(need.memory_mb for need in needs) * 2**20,
-            "runtime_env": {"env_vars": WORKER_ENVIRONMENT},
         }
+        environment = {"env_vars": WORKER_ENVIRONMENT}
+        self._actors: Any = ray.remote(**self._wants, runtime_env=environment, max_restarts=0, max_task_retries=0)(_Worker)
         self._starting: dict[Any, Any] = {}
         self._idle: list[Any] = []
         self._at_work: dict[Any, tuple[Any, Task]] = {}
@@ -96,14 +99,14 @@ class RayRunner:
     def _replace_workers(self) -> None:
         alive = len(self._starting) + len(self._idle) + len(self._at_work)
         for _ in range(self._workers - alive):
-            actor = _Worker.options(**self._options).remote(self._bench)
+            actor = self._actors.remote(self._bench)
             self._starting[actor.ready.remote()] = actor
         if self._idle or self._at_work:
             self._last_alive = time.monotonic()
         elif time.monotonic() - self._last_alive > _START_S:
             raise ManifestError(
-                f"no Ray worker came up in {_START_S:.0f} s; each needs {self._options['num_cpus']} CPU, "
-                f"{self._options['num_gpus']} GPU, the cluster has {ray.cluster_resources()}; add nodes or lower --workers"
+                f"no Ray worker came up in {_START_S:.0f} s; each wants {self._wants}, "
+                f"the cluster has {ray.cluster_resources()}; add nodes or free some"
             )
 
     def _started(self, ref: Any, actor: Any) -> None:

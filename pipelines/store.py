@@ -84,7 +84,10 @@ class Store:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._remote, self._root = fsspec.core.url_to_fs(url) if "://" in url else (None, url)
+        self._remote: Any = None
+        self._root = url
+        if "://" in url:
+            self._remote, self._root = fsspec.core.url_to_fs(url)
 
     def __reduce__(self) -> tuple[type[Store], tuple[str]]:
         return Store, (self.url,)
