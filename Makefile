@@ -11,7 +11,10 @@ install: $(DONE)
 $(DONE): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade "pip>=25"
+	$(PY) -m pip install --quiet --constraint constraints.txt torch
 	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	# face-alignment asks for opencv-python, which writes over the headless wheel's files: the rest of its needs are in dev.
+	$(PY) -m pip install --quiet --constraint constraints.txt --no-deps face-alignment
 	touch $@
 
 demo: install

@@ -91,7 +91,7 @@ class QuarantineFile(Part):
 
 
 class QuarantineEntry(Part):
-    """One item that did not become part of the dataset, and why."""
+    """One item that did not become part of the dataset, and why; ``score_name`` is the column that a limit refused."""
 
     stage: str
     level: str
@@ -100,6 +100,7 @@ class QuarantineEntry(Part):
     outcome: str = Field(pattern="^(rejected|failed|duplicate)$")
     reason: str
     message: str = ""
+    score_name: str = ""
     score: float | None = None
     threshold: float | None = None
     key: str = ""

@@ -151,6 +151,7 @@ def _quarantined(event: Event, uri: str) -> QuarantineEntry:
         outcome=event.outcome,
         reason=event.reason,
         message=event.message,
+        score_name=event.score_name,
         score=event.score,
         threshold=event.threshold,
         key=event.key,

@@ -44,7 +44,7 @@ Settings = Annotated[list[str] | None, typer.Option("--set", help="change one va
 Out = Annotated[Path, typer.Option("--out", help="folder of the dataset")]
 Folder = Annotated[Path, typer.Argument(help="folder of a dataset")]
 Strict = Annotated[bool, typer.Option("--strict", help="exit with 3 when anything was rejected or failed")]
-Workers = Annotated[int, typer.Option(min=0, help="worker processes; 0: one for each core")]
+Workers = Annotated[int, typer.Option(min=0, help="worker processes; 0: one for each core, as far as memory goes")]
 
 
 @app.command()
@@ -99,10 +99,11 @@ def run_build(recipe: str, settings: list[str] | None, out: Path, runner: Runner
     from pipelines.build import build as run
     from pipelines.build import load_inputs
     from pipelines.local_runner import LocalRunner
-    from pipelines.runner import Runner, usable_cores
+    from pipelines.runner import Runner, usual_workers
     from pipelines.work import Workbench
 
-    count = workers or usable_cores()
+    inputs = load_inputs(load_recipe(recipe, settings))
+    count = workers or usual_workers(max(planned.stage.needs.memory_mb for planned in inputs.plan.stages))
 
     def start(bench: Workbench) -> Runner:
         if runner is RunnerName.local:
@@ -114,7 +115,7 @@ def run_build(recipe: str, settings: list[str] | None, out: Path, runner: Runner
         return RayRunner(bench, count, address)
 
     with BuildProgress() as progress:
-        run(load_inputs(load_recipe(recipe, settings)), out, start, progress)
+        run(inputs, out, start, progress)
 
 
 @app.command()

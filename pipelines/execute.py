@@ -58,6 +58,7 @@ class Event:
     media_bytes: int = 0
     reason: str = ""
     message: str = ""
+    score_name: str = ""
     score: float | None = None
     threshold: float | None = None
 
@@ -217,7 +218,13 @@ class TakeRun:
             if broken:
                 side, threshold = broken
                 event = Event(planned.name, level, unit, "rejected", result.key, True, reason=f"{score} {side} its limit")
-                event = replace(event, message=f"{score} {value:.4g} is {side} {threshold:g}", score=value, threshold=threshold)
+                event = replace(
+                    event,
+                    message=f"{score} {value:.4g} is {side} {threshold:g}",
+                    score_name=score,
+                    score=value,
+                    threshold=threshold,
+                )
                 if not planned.stage.cuts:
                     done = report.events.pop()  # the stage itself was done; the unit ends as rejected, once
                     event = replace(

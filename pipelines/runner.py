@@ -42,6 +42,8 @@ class Runner(Protocol):
         """Let idle workers go; end those that are still at work."""
 
 
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def usual_workers(memory_mb: int) -> int:
+    """One worker for each core that this process may use, but no more than have ``memory_mb`` each."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
+    return max(1, min(cores, memory // max(memory_mb, 1)))
