@@ -30,8 +30,11 @@ class DamagedResult(Exception):
     """A stored result does not fit its checksum. ``key`` names it."""
 
     def __init__(self, key: str) -> None:
-        super().__init__(f"stored result {key} is damaged")
+        super().__init__(key)  # the arguments are what travels between processes
         self.key = key
+
+    def __str__(self) -> str:
+        return f"stored result {self.key} is damaged"
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,6 +158,21 @@ def test_half_written_files_of_a_killed_build_are_swept_up(tmp_path: Path) -> No
     assert not list((tmp_path / "out").rglob(".headloom-tmp*"))
 
 
+def test_a_result_damaged_in_the_store_is_made_again_when_its_shard_is_written(tmp_path: Path) -> None:
+    inputs = toy_inputs(tmp_path, GOOD)
+    digest = build_locally(inputs, tmp_path / "out")["digest"]
+    for path in (tmp_path / "out").rglob("*.parquet"):
+        path.unlink()
+    largest = max((tmp_path / "out" / ".store").glob("??/*"), key=lambda path: path.stat().st_size)
+    data = bytearray(largest.read_bytes())
+    data[-100] ^= 1
+    largest.write_bytes(data)
+    run = build_locally(inputs, tmp_path / "out")
+    assert run["digest"] == digest
+    assert sum(row["computed"] for row in run["stages"]) == 1
+    assert list(verify(tmp_path / "out")) == []
+
+
 def test_idle_workers_are_let_go(tmp_path: Path) -> None:
     inputs = toy_inputs(tmp_path, GOOD)
     began = time.monotonic()

@@ -11,6 +11,11 @@ from manifests.reader import Dataset
 from tests.conftest import Headloom
 
 
+def stored(dataset: Path) -> list[str]:
+    """Take results from the store of the dataset that is there: what was computed once need not be again."""
+    return ["--set", f"store={dataset / '.store'}"]
+
+
 def source(takes: Path) -> str:
     return f"source={takes.parent / 'takes.yaml'}"
 
@@ -90,29 +95,41 @@ def test_changing_the_hop_reruns_the_mel_only(takes: Path, dataset: Path, headlo
     assert changed == {"audio"}
 
 
-def test_strict_is_exit_code_3_when_something_was_refused(takes: Path, headloom: Headloom, tmp_path: Path) -> None:
+def test_strict_is_exit_code_3_when_something_was_refused(takes: Path, dataset: Path, headloom: Headloom, tmp_path: Path) -> None:
     folder = tmp_path / "mixed"
     shutil.copytree(takes, folder)
     (folder / "empty.mp4").write_bytes(b"")
     headloom("scan", str(folder), "-o", str(tmp_path / "s.yaml"))
-    arguments = ["build", "talking_clips", "--set", f"source={tmp_path / 's.yaml'}", "--out", str(tmp_path / "d")]
+    arguments = [
+        "build",
+        "talking_clips",
+        "--set",
+        f"source={tmp_path / 's.yaml'}",
+        "--out",
+        str(tmp_path / "d"),
+        *stored(dataset),
+    ]
     assert headloom(*arguments, "--strict", check=False).returncode == 3
     assert headloom(*arguments, check=False).returncode == 0
     told = json.loads(headloom("quarantine", str(tmp_path / "d"), "--json").stdout)
     assert [(entry["source_uri"], entry["outcome"]) for entry in told] == [("empty.mp4", "failed")]
 
 
-def test_names_of_any_kind_and_equal_names_in_different_folders(takes: Path, headloom: Headloom, tmp_path: Path) -> None:
+def test_names_of_any_kind_and_equal_names_in_different_folders(
+    takes: Path, dataset: Path, headloom: Headloom, tmp_path: Path
+) -> None:
     given = sorted(takes.iterdir())
-    names = ["-dash & 'quotes\" <b>.mp4", "ünï côdé 電影/same.mp4", "other folder/same.mp4"]
+    names = ["-dash & 'quotes\" <blink>.mp4", "ünï côdé 電影/same.mp4", "other folder/same.mp4"]
     for path, name in zip(given, names, strict=True):
         (tmp_path / "videos" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, tmp_path / "videos" / name)
     headloom("scan", str(tmp_path / "videos"), "-o", str(tmp_path / "s.yaml"))
-    headloom("build", "talking_clips", "--set", f"source={tmp_path / 's.yaml'}", "--out", str(tmp_path / "d"))
+    headloom("build", "talking_clips", "--set", f"source={tmp_path / 's.yaml'}", "--out", str(tmp_path / "d"), *stored(dataset))
+    run = json.loads((tmp_path / "d" / "run.json").read_text())
+    assert sum(row["computed"] for row in run["stages"]) == 0, "the same content under another name is known"
     assert sorted(Dataset(tmp_path / "d").clips["source_uri"].to_pylist()) == sorted(names)
     headloom("report", str(tmp_path / "d"))
-    assert "<b>" not in (tmp_path / "d" / "report.html").read_text()
+    assert "<blink>" not in (tmp_path / "d" / "report.html").read_text()
 
 
 def test_retry_forgets_failures(takes: Path, headloom: Headloom, tmp_path: Path) -> None:
