@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
-from manifests.document import Manifest, Part
+from manifests.document import Manifest, ManifestError, Part
 
 DATASET_FILE = "dataset.json"
 """Name of the dataset manifest in the dataset's folder. It is written last: no manifest, no dataset."""
@@ -82,14 +83,6 @@ class Account(Part):
         return self.entered == self.done + sum(self.rejected.values()) + sum(self.failed.values()) + self.duplicate
 
 
-class QuarantineFile(Part):
-    """The list of what was refused: JSON lines of ``QuarantineEntry``."""
-
-    file: str
-    sha256: str
-    count: int
-
-
 class QuarantineEntry(Part):
     """One item that did not become part of the dataset, and why; ``score_name`` is the column that a limit refused."""
 
@@ -104,6 +97,22 @@ class QuarantineEntry(Part):
     score: float | None = None
     threshold: float | None = None
     key: str = ""
+
+
+class QuarantineFile(Part):
+    """The list of what was refused: JSON lines of ``QuarantineEntry``."""
+
+    file: str
+    sha256: str
+    count: int
+
+    def read(self, folder: Path) -> list[QuarantineEntry]:
+        """The entries; ``folder`` is the dataset's. Raises ``ManifestError`` when the file is missing."""
+        try:
+            text = (folder / self.file).read_text("utf-8")
+        except OSError as error:
+            raise ManifestError(f"{folder / self.file}: cannot be read ({error.strerror}); build again") from None
+        return [QuarantineEntry.model_validate_json(line) for line in text.split("\n") if line]
 
 
 class DatasetManifest(Manifest):

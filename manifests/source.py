@@ -14,6 +14,9 @@ from manifests.atomic import write_whole
 from manifests.document import Manifest, ManifestError, Part, first_mistake
 from manifests.stage import Take
 
+STAND_IN = "headloom stand-in"
+"""The comment in the metadata of every recording that headloom's own generators make."""
+
 
 class VideoFacts(Part):
     """What the container says of the picture; sizes are those of the upright frame, in pixels."""
@@ -96,7 +99,7 @@ class SourceManifest(Manifest):
         if hashlib.sha256(data).hexdigest() != self.items_file.sha256:
             raise ManifestError(f"{path}: does not fit the digest in its header, so it was edited; run headloom scan again")
         items = []
-        for number, line in enumerate(data.decode().splitlines(), 1):
+        for number, line in enumerate(data.decode().split("\n")[:-1], 1):
             try:
                 items.append(SourceItem.model_validate_json(line))
             except ValidationError as error:

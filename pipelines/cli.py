@@ -15,11 +15,11 @@ from typing import Annotated, Any
 import typer
 
 from manifests import assets as registry
-from manifests.dataset import DATASET_FILE, DatasetManifest, QuarantineEntry
+from manifests.dataset import DATASET_FILE, DatasetManifest
 from manifests.document import ManifestError
 from manifests.recipe import load_recipe
 from manifests.verify import verify as find_problems
-from pipelines.console import BuildProgress, duration, show_table, size
+from pipelines.console import LongWork, duration, show_table, size
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -53,12 +53,21 @@ def scan(
     out: Annotated[Path, typer.Option("-o", "--out", help="source manifest to write")],
     name: Annotated[str, typer.Option(help="name of the source; by default that of the file")] = "",
     person_from_folder: Annotated[bool, typer.Option(help="take the folder's name for the person")] = False,
+    duplicates: Annotated[bool, typer.Option(help="look for files that were given twice, or re-encoded")] = True,
     as_json: AsJson = False,
 ) -> None:
     """Write a source manifest: every video with its digest, format, and what it is a duplicate of."""
     from prep.scan import scan as run_scan
 
-    found = run_scan(paths, out, name=name or out.stem, person_from="folder" if person_from_folder else "")
+    with LongWork() as work:
+        found = run_scan(
+            paths,
+            out,
+            name=name or out.stem,
+            person_from="folder" if person_from_folder else "",
+            mark_duplicates=duplicates,
+            on_progress=work.scan,
+        )
     rows = [{"what": what, "count": count} for what, count in found.counts().items()]
     show_table(f"{out}", rows, as_json)
 
@@ -114,8 +123,8 @@ def run_build(recipe: str, settings: list[str] | None, out: Path, runner: Runner
             raise ManifestError("--runner ray needs Ray, which is not installed; pip install 'headloom[ray]'") from None
         return RayRunner(bench, count, address)
 
-    with BuildProgress() as progress:
-        run(inputs, out, start, progress)
+    with LongWork() as work:
+        run(inputs, out, start, work.build)
 
 
 @app.command()
@@ -181,8 +190,7 @@ def quarantine(
 ) -> None:
     """What was refused, and why."""
     manifest = _manifest(dataset)
-    lines = (dataset / manifest.quarantine.file).read_text("utf-8").splitlines()
-    entries = [QuarantineEntry.model_validate_json(line) for line in lines]
+    entries = manifest.quarantine.read(dataset)
     if as_json:
         print(json.dumps([entry.model_dump() for entry in entries], indent=1, ensure_ascii=False))
     else:

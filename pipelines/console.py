@@ -59,8 +59,8 @@ def size(count: float) -> str:
     return f"{count:.3g} TB"
 
 
-class BuildProgress:
-    """Shows how a build goes on: a bar in a terminal, else a line every ten seconds and one at the end of each phase."""
+class LongWork:
+    """Shows how long work goes on: a bar in a terminal, else a line every ten seconds and one at each phase's end."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
@@ -72,9 +72,8 @@ class BuildProgress:
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
-            self._bar = Progress(
-                TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), console=self._console
-            )
+            columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}")
+            self._bar = Progress(*columns, console=self._console)
             self._bar.start()
         return self
 
@@ -82,26 +81,30 @@ class BuildProgress:
         if self._bar is not None:
             self._bar.stop()
 
-    def __call__(self, phase: str, done: int, total: int, amount: float, whole: float, accounts: Accounts) -> None:
+    def build(self, phase: str, done: int, total: int, amount: float, whole: float, accounts: Accounts) -> None:
+        """Progress of a build, as ``pipelines.build.Progress`` asks."""
+        counts = accounts.counts()
+        note = f", clips {counts['done']}, rejected {counts['rejected']}, failed {counts['failed']}"
+        note += f", duplicates {counts['duplicate']}" if counts["duplicate"] else ""
+        self.show(phase, done, total, amount, whole, "x real time" if phase == "takes" else "/s", note)
+
+    def scan(self, done: int, total: int) -> None:
+        """Progress of a scan, in files."""
+        self.show("files", done, total, done, total, "/s")
+
+    def show(self, phase: str, done: int, total: int, amount: float, whole: float, unit: str, note: str = "") -> None:
+        """``done`` of ``total`` items, ``amount`` of the ``whole`` by which the rate and the time left are reckoned."""
         now = time.monotonic()
         if phase != self._phase:
             self._phase, self._began, self._last_line = phase, now, now
             if self._bar is not None:
                 self._bar_task = self._bar.add_task(phase, total=max(total, 1), text="")
-        text = self._text(done, total, amount, whole, now - self._began, accounts)
+        text, spent = f"{done}/{total}{note}", now - self._began
+        if amount > 0 and spent > 0.5:
+            rate = amount / spent
+            text += f", {rate:.1f}{unit}" + (f", {duration((whole - amount) / rate)} left" if done < total else "")
         if self._bar is not None:
             self._bar.update(self._bar_task, completed=done, text=text)
         elif now - self._last_line >= _LINE_EVERY_S or done == total:
             self._last_line = now
             self._console.print(f"{phase}: {text}", highlight=False, soft_wrap=True)
-
-    def _text(self, done: int, total: int, amount: float, whole: float, spent: float, accounts: Accounts) -> str:
-        text = f"{done}/{total}"
-        if self._phase == "takes":
-            counts = accounts.counts()
-            text += f", clips {counts['done']}, rejected {counts['rejected']}, failed {counts['failed']}"
-            text += f", duplicates {counts['duplicate']}" if counts["duplicate"] else ""
-        if amount > 0 and spent > 0.5:
-            rate = f"{amount / spent:.1f}x real time" if self._phase == "takes" else f"{amount / spent:.1f}/s"
-            text += f", {rate}, {duration((whole - amount) * spent / amount)} left"
-        return text

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from pipelines.runner import WORKER_ENVIRONMENT, Died
 from pipelines.work import Task, Workbench
+from prep.children import end_with_parent, how_it_ended
 
 
 class LocalRunner:
@@ -46,7 +47,7 @@ class LocalRunner:
                 self._idle.append(worker)
             except (EOFError, ConnectionError):
                 worker.process.join()
-                finished.append((worker.task, Died(_how_it_ended(worker.process.exitcode))))
+                finished.append((worker.task, Died(f"the worker was ended by {how_it_ended(worker.process.exitcode)}")))
         return finished
 
     def __enter__(self) -> Self:
@@ -78,7 +79,7 @@ class _Worker:
 def _work(pipe: Connection, bench: Workbench) -> None:
     """Body of a worker process: do tasks until the other end closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it ends its workers itself
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     while True:
         try:
             task = pipe.recv()
@@ -89,17 +90,3 @@ def _work(pipe: Connection, bench: Workbench) -> None:
         except Exception as error:
             result = error
         pipe.send(result)
-
-
-def _end_with_parent() -> None:
-    """A parent that was killed cannot end its workers, so they watch it."""
-    parent = mp.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-
-def _how_it_ended(exit_code: int | None) -> str:
-    if exit_code is not None and exit_code < 0:
-        return f"the worker was ended by {signal.Signals(-exit_code).name}"
-    return f"the worker ended with exit code {exit_code}"

@@ -55,9 +55,8 @@ def write_report(dataset: Path, page: Path) -> None:
 
 
 def _read_quarantine(dataset: Path, manifest: DatasetManifest) -> list[QuarantineEntry]:
-    path = dataset / manifest.quarantine.file
-    lines = path.read_text("utf-8").splitlines() if path.is_file() else []
-    return [QuarantineEntry.model_validate_json(line) for line in lines]
+    """The page is written also for a dataset that lost its list; it says so."""
+    return manifest.quarantine.read(dataset) if (dataset / manifest.quarantine.file).is_file() else []
 
 
 def _read_run(dataset: Path) -> dict[str, Any]:

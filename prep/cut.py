@@ -21,8 +21,8 @@ class Cut(Stage):
     by ``iou_min`` (first-order-model's rule, video-preprocessing). Spans longer than ``max_frames`` are split
     into equal parts; those shorter than ``min_frames`` are noise.
 
-    Frame k of a clip shows the source frame whose time is nearest to ``start_us + k / fps``, the earlier one of
-    two that are equally near. The clip ends before its span does: the last source frame counts with its own
+    Every source frame is moved to the nearest frame of the clip, so it is seen at most half a frame early or late
+    (20 ms at 25 fps); see ``frames_shown``. The clip ends before its span does: the last source frame counts with its own
     duration.
 
     Rejected when no span remains.
@@ -64,7 +64,7 @@ class Cut(Stage):
                 longest = max(longest, n_frames)
                 if n_frames < self.min_frames:
                     continue
-                shown = a + nearest_frames(take_pts_us[a:b], n_frames, self.fps_num, self.fps_den)
+                shown = a + frames_shown(take_pts_us[a:b], n_frames, self.fps_num, self.fps_den)
                 start_us = int(take_pts_us[a])
                 boxes = take_face_box[shown]
                 size = float(np.median(side_of(boxes)))
@@ -114,17 +114,17 @@ def spans(boxes: np.ndarray, shot: np.ndarray, iou_min: float) -> Iterator[tuple
             first = k
 
 
-def nearest_frames(pts_us: np.ndarray, n_frames: int, fps_num: int, fps_den: int) -> np.ndarray:
-    """Index (n_frames,) of the frame nearest to ``pts_us[0] + k / fps``, for each k; ties go to the earlier frame.
+def frames_shown(pts_us: np.ndarray, n_frames: int, fps_num: int, fps_den: int) -> np.ndarray:
+    """Index (n_frames,) of the source frame that each frame at the constant rate shows.
 
-    ``pts_us`` (F,) int64, ascending. Whole numbers throughout: times are compared in units of 1 µs / fps_num.
+    ``pts_us`` (F,) int64, ascending. Times count from the first; each is rounded to the nearest frame of the new
+    rate, halves up, and shown from there until the next; of several that meet, the last. So a frame holds through a
+    gap before the next one, which is never shown more than half a frame before its time. ffmpeg's filter ``fps``
+    picks the same. Whole numbers throughout.
     """
-    if len(pts_us) == 1:
-        return np.zeros(n_frames, np.int64)
-    times = (pts_us - pts_us[0]) * fps_num
-    wanted = np.arange(n_frames, dtype=np.int64) * (1_000_000 * fps_den)
-    after = np.clip(np.searchsorted(times, wanted), 1, len(times) - 1)
-    return np.where(wanted - times[after - 1] <= times[after] - wanted, after - 1, after)
+    second = 1_000_000 * fps_den
+    ticks = (2 * (pts_us - pts_us[0]) * fps_num + second) // (2 * second)
+    return np.searchsorted(ticks, np.arange(n_frames), side="right") - 1
 
 
 def frame_ends(pts_us: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import signal
 
-from prep.scan import STAND_IN
+from manifests.source import STAND_IN
 
 Rate = Fraction | Literal["vfr"]
 Floats = NDArray[np.float64]

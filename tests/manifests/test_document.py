@@ -119,12 +119,12 @@ def test_shipped_recipes_are_found_by_name_and_by_their_path_in_the_repository()
 
 
 def test_items_of_a_source_are_checked_against_its_header(tmp_path: Path) -> None:
-    item = SourceItem(uri="a b/ü'\".mp4", root="videos", sha256="0" * 64, bytes=1)
+    item = SourceItem(uri="a b/ü'\"\u2028\u0085.mp4", root="videos", sha256="0" * 64, bytes=1)
     written = SourceManifest.write(tmp_path / "s.yaml", "s", {"videos": "v"}, [item])
     loaded = SourceManifest.load(tmp_path / "s.yaml")
     assert loaded == written
     assert loaded.items(tmp_path) == [item]
-    assert loaded.take(item, tmp_path).path == str(tmp_path / "v" / "a b/ü'\".mp4")
+    assert loaded.take(item, tmp_path).path == str(tmp_path / "v" / "a b/ü'\"\u2028\u0085.mp4")
     items = tmp_path / "s.items.jsonl"
     items.write_text(items.read_text().replace("mp4", "mov"))
     with pytest.raises(ManifestError, match="edited; run headloom scan again"):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from manifests.columns import COLUMNS
 from manifests.stage import Done, Rejected, Take
-from prep.cut import Cut, clip_id, frame_ends, nearest_frames, spans
+from prep.cut import Cut, clip_id, frame_ends, frames_shown, spans
 from prep.video import Video
 
 TAKE = Take("ab" * 32, "", "", 0.0)
@@ -62,8 +62,24 @@ def test_24_frames_a_second_are_possible_too() -> None:
     assert shown(clip, pts) == list(range(48))
 
 
-def test_equally_near_frames_go_to_the_earlier() -> None:
-    assert nearest_frames(np.array([0, 80_000]), 3, 25, 1).tolist() == [0, 0, 1]
+def test_a_frame_holds_until_half_a_frame_before_the_next() -> None:
+    assert frames_shown(np.array([0, 99_999]), 4, 25, 1).tolist() == [0, 0, 1, 1]
+    assert frames_shown(np.array([0, 100_000]), 4, 25, 1).tolist() == [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("fps", "picks"),
+    [
+        # What ffmpeg's filter fps=25 picks of numbered frames at these rates.
+        (Fraction(60), [1, 3, 5, 8, 10, 13, 15, 17, 20, 22, 25, 27, 29, 32, 34, 37, 39, 41, 44, 46, 49, 51, 53, 56, 58]),
+        (Fraction(50), list(range(0, 50, 2))),
+        (Fraction(30000, 1001), [0, 1, 2, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14, 16, 17, 18, 19, 20, 22, 23, 24, 25, 26, 28, 29]),
+        (Fraction(48), [0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 23, 25, 27, 29, 31, 33, 35, 37, 39, 41, 43, 45, 47]),
+    ],
+)
+def test_picks_are_those_of_ffmpeg(fps: Fraction, picks: list[int]) -> None:
+    # A frame more than is shown: at 50 fps frames lie just between two of the new ones, so rounding must be exact.
+    assert frames_shown(at_rate(len(picks) * 3, fps), 25, 25, 1).tolist() == picks
 
 
 def test_a_face_that_is_gone_ends_a_span_and_noise_is_no_clip() -> None:
@@ -94,11 +110,11 @@ def test_long_spans_are_split_into_equal_parts() -> None:
     assert [c["start_us"] for c in clips] == sorted({c["start_us"] for c in clips})
 
 
-def test_a_hole_in_the_times_is_filled_with_the_nearest_frames() -> None:
+def test_a_hole_in_the_times_is_filled_with_the_frames_shown() -> None:
     pts = np.delete(at_rate(20, Fraction(25)), [8, 9, 10])
     (clip,) = cut(pts)
     assert clip["n_frames"] == 20
-    assert (clip["frame_pts_us"][8:11] // 40_000).tolist() == [7, 7, 11]
+    assert (clip["frame_pts_us"][8:11] // 40_000).tolist() == [7, 7, 7]
 
 
 def test_no_span_is_a_rejection() -> None:
@@ -134,13 +150,16 @@ def test_clip_ids_come_from_content_and_span() -> None:
     fps=st.sampled_from([Fraction(25), Fraction(24), Fraction(30000, 1001), Fraction(24000, 1001)]),
     n_frames=st.integers(1, 80),
 )
-def test_every_frame_shown_is_the_nearest(steps: list[int], start: int, fps: Fraction, n_frames: int) -> None:
+def test_no_frame_is_first_seen_more_than_half_a_frame_from_its_time(
+    steps: list[int], start: int, fps: Fraction, n_frames: int
+) -> None:
     pts = start + np.cumsum([0, *steps])
-    picks = nearest_frames(pts, n_frames, fps.numerator, fps.denominator)
-    for k, pick in enumerate(picks.tolist()):
-        wanted = start + k * 1_000_000 / fps
-        distances = [abs(int(t) - wanted) for t in pts]
-        assert pick == distances.index(min(distances))
+    picks = frames_shown(pts, n_frames, fps.numerator, fps.denominator)
+    assert np.all(np.diff(picks) >= 0)
+    half = Fraction(1_000_000) / fps / 2
+    for pick in set(picks.tolist()) - {0}:
+        first_seen = start + int(np.flatnonzero(picks == pick)[0]) * 1_000_000 / fps
+        assert abs(first_seen - int(pts[pick])) <= half
 
 
 @given(steps=st.lists(st.integers(1_000, 200_000), min_size=6, max_size=120), start=st.integers(0, 10**10))
@@ -179,4 +198,4 @@ def test_a_known_variable_rate_maps_to_the_right_frames(shared: Path) -> None:
     (clip,) = cut(pts)
     assert clip["n_frames"] == 125
     for k, source in enumerate(np.array(kept)[shown(clip, pts)].tolist()):
-        assert abs(source - k) == min(abs(other - k) for other in kept)
+        assert source == max(other for other in kept if other <= k), "what was there holds until the next"

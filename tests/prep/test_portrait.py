@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
+from manifests.source import STAND_IN
 from prep.portrait import FLASH_S, RATES, SIZES, flash_and_beep, make_takes
 from prep.probe import probe
-from prep.scan import STAND_IN
 from prep.sound import decode_sound
 from prep.video import Video
 
