@@ -123,8 +123,12 @@ def run_build(recipe: str, settings: list[str] | None, out: Path, runner: Runner
             raise ManifestError("--runner ray needs Ray, which is not installed; pip install 'headloom[ray]'") from None
         return RayRunner(bench, count, address)
 
-    with LongWork() as work:
-        run(inputs, out, start, work.build)
+    try:
+        with LongWork() as work:
+            run(inputs, out, start, work.build)
+    except KeyboardInterrupt:
+        print("headloom: interrupted; what was done is kept, run the same command to go on", file=sys.stderr)
+        raise typer.Exit(130) from None
 
 
 @app.command()
@@ -271,6 +275,3 @@ def main() -> None:
     except OSError as error:
         print(f"headloom: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("headloom: interrupted; what was done is kept, run the same command to go on", file=sys.stderr)
-        sys.exit(130)

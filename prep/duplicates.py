@@ -87,10 +87,13 @@ def fingerprint(path: str, facts: Facts, sound_path: str = "") -> Fingerprint | 
     with open_container(path) as container:
         stream = pictures_stream(container)
         assert stream is not None
+        sound = None if sound_path else sound_stream(container)
+        for one in (stream, sound):
+            if one is not None:
+                one.codec_context.thread_count = 1  # now: not after the first frame, and seeking reads several first ones
         start_s = _start_s(stream)
         times = [start_s + (k + 0.5) / _THUMBS * duration_s for k in range(_THUMBS)]
         thumbs = list(_thumbs(container, stream, times))
-        sound = None if sound_path else sound_stream(container)
         envelope = None if sound is None else _envelope(container, sound, start_s, duration_s)
     if sound_path:
         with open_container(sound_path) as container:
@@ -237,7 +240,6 @@ def _envelope(
 
 def _decoded(container: av.container.InputContainer, stream: Any) -> Iterator[tuple[float, Any]]:
     """Frames and their times in seconds; what is damaged is left out."""
-    stream.thread_count = 1
     packets = container.demux(stream)
     while True:
         try:

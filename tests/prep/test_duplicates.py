@@ -227,3 +227,23 @@ def test_derived_clips_are_recognised_unless_their_sound_is_another() -> None:
     for name in other:
         found = similarity(base, print_of(REAL / "bad" / "derived" / f"{name}.mp4"))
         assert found.picture < SAME_PICTURE - 0.2 or found.sound < SAME_SOUND - 0.2, name
+
+
+def test_a_long_recording_is_looked_at_by_seeking(tmp_path: Path) -> None:
+    """Over a minute the looks lie further apart than is read through, so each is a seek; and it is still recognised."""
+
+    def film(path: Path, crf: str) -> Path:
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("libx264", 10, options={"crf": crf, "g": "20", "preset": "ultrafast"})
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            y, x = np.mgrid[:48, :64]
+            for k in range(650):
+                grey = 128 + 100 * np.sin(x / 9 + k / 7) * np.cos(y / 8 - k / 31)
+                picture = np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+            container.mux(stream.encode())
+        return path
+
+    one, other = film(tmp_path / "one.mp4", "18"), film(tmp_path / "other.mp4", "30")
+    assert len({thumb.tobytes() for thumb in print_of(one).thumbs}) == len(print_of(one).thumbs)
+    assert duplicates_among(one, other) == {"other.mp4": ("one.mp4", "re-encoded")}
