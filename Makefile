@@ -13,7 +13,7 @@ $(DONE): pyproject.toml constraints.txt
 	$(PY) -m pip install --quiet --upgrade "pip>=25"
 	$(PY) -m pip install --quiet --constraint constraints.txt torch
 	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
-	# face-alignment asks for opencv-python, which writes over the headless wheel's files: the rest of its needs are in dev.
+	@# face-alignment asks for opencv-python, which writes over the headless wheel's files: the rest of its needs are in dev.
 	$(PY) -m pip install --quiet --constraint constraints.txt --no-deps face-alignment
 	touch $@
 

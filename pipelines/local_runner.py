@@ -6,6 +6,7 @@ import multiprocessing as mp
 import os
 import signal
 import threading
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from types import TracebackType
@@ -34,7 +35,8 @@ class LocalRunner:
         worker = self._idle.pop() if self._idle else _Worker(self._context, self._bench)
         worker.task = task
         self._busy.append(worker)
-        worker.pipe.send(task)
+        with suppress(OSError):  # it died while idle, which wait() will see
+            worker.pipe.send(task)
 
     def wait(self, timeout_s: float) -> list[tuple[Task, Any]]:
         ready = set(wait([worker.pipe for worker in self._busy], timeout_s))
