@@ -49,18 +49,27 @@ def test_ray_gives_the_same_bytes(tmp_path: Path, own_ray: None, reference: str)
     assert build(toy_inputs(tmp_path, TAKES), tmp_path / "out", on_ray)["digest"] == reference
 
 
+def results(out: Path) -> dict[Path, int]:
+    """Stored results, and when each was written."""
+    return {p: p.stat().st_mtime_ns for p in (out / ".store").glob("??/*") if not p.name.startswith(".")}
+
+
 def test_a_killed_worker_changes_nothing_and_nothing_done_is_redone(tmp_path: Path, own_ray: None, reference: str) -> None:
     killed: list[int] = []
+    before: dict[Path, int] = {}
 
     def kill_one(phase: str, done: int, *_: object) -> None:
         if phase == "takes" and done in (6, 13) and len(killed) < 2:
             pid = next(int(p) for p in workers_of_ray() if int(p) not in killed)
             killed.append(pid)
             os.kill(pid, signal.SIGKILL)
+            before.update(results(tmp_path / "out"))
 
     run = build(toy_inputs(tmp_path, TAKES), tmp_path / "out", on_ray, kill_one)
     assert len(killed) == 2
     assert run["digest"] == reference
+    assert before
+    assert before.items() <= results(tmp_path / "out").items(), "what was done before a worker died is not done again"
     assert list(verify(tmp_path / "out")) == []
 
 
@@ -91,11 +100,13 @@ def test_a_lost_node_changes_nothing(tmp_path: Path, reference: str) -> None:
     second = cluster.add_node(num_cpus=1)
     ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
     lost = threading.Event()
+    before: dict[Path, int] = {}
 
     def lose_node(phase: str, done: int, *_: object) -> None:
         if phase == "takes" and done >= 8 and not lost.is_set():
             lost.set()
             cluster.remove_node(second, allow_graceful=False)
+            before.update(results(tmp_path / "out"))
 
     try:
         run = build(toy_inputs(tmp_path, TAKES), tmp_path / "out", lambda bench: on_ray(bench, 4), lose_node)
@@ -104,6 +115,8 @@ def test_a_lost_node_changes_nothing(tmp_path: Path, reference: str) -> None:
         cluster.shutdown()
     assert lost.is_set()
     assert run["digest"] == reference
+    assert before
+    assert before.items() <= results(tmp_path / "out").items()
     assert list(verify(tmp_path / "out")) == []
 
 
