@@ -11,7 +11,7 @@ from pydantic import Field
 
 from manifests.stage import Done, Needs, Outcome, Rejected, Stage, Take
 from prep.detect import side_of
-from prep.encode import Encoder
+from prep.encode import Encoder, Preset
 from prep.video import Planes, Rect, cut_planes, video_of
 
 
@@ -39,7 +39,7 @@ class Crop(Stage):
     outside: Literal["shift", "reject"] = "shift"
     face_sides: float = Field(default=2.0, gt=0)
     crf: float = Field(default=18.0, ge=0, le=51)
-    preset: str = "medium"
+    preset: Preset = "medium"
 
     def run(self, take: Take, face_box: np.ndarray, frame_pts_us: np.ndarray, fps_num: int, fps_den: int) -> Outcome:
         video = video_of(take)

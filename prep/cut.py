@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from manifests.stage import Done, Level, Needs, Outcome, Rejected, Stage, Take
 from prep.detect import iou, side_of
@@ -51,6 +51,12 @@ class Cut(Stage):
     min_frames: int = Field(default=5, ge=1)
     max_frames: int = Field(default=1024, ge=1)
     iou_min: float = Field(default=0.25, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Cut:
+        if self.max_frames < self.min_frames:
+            raise ValueError(f"max_frames {self.max_frames} lies below min_frames {self.min_frames}")
+        return self
 
     def run(
         self, take: Take, take_pts_us: np.ndarray, take_face_box: np.ndarray, take_rival_face: np.ndarray, take_shot: np.ndarray

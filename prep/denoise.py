@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from manifests.clock import SAMPLE_RATE
 from manifests.stage import Done, Needs, Outcome, Stage
@@ -47,6 +47,13 @@ class Denoise(Stage):
     smooth_hz: float = Field(default=250.0, gt=0)
     smooth_ms: float = Field(default=32.0, gt=0)
     """Gates are smoothed over this band and this time."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Denoise:
+        band_hz, hop_ms = 2 * SAMPLE_RATE / self.n_fft, 1000 * (self.n_fft // 4) / SAMPLE_RATE
+        if self.smooth_hz < band_hz or self.smooth_ms < hop_ms:
+            raise ValueError(f"with n_fft {self.n_fft}, smooth_hz must be at least {band_hz:g} and smooth_ms {hop_ms:g}")
+        return self
 
     def run(self, wave: NDArray[np.int16]) -> Outcome:  # type: ignore[override]
         amplified = wave * (10 ** (self.gain_db / 20) / 32768)

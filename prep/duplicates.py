@@ -16,14 +16,13 @@ from typing import Any, Literal, NamedTuple, cast
 
 import av
 import av.container
-import av.error
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from manifests.source import SourceItem
 from prep.probe import Facts
-from prep.video import open_container, pictures_stream, sound_stream
+from prep.video import decoded, open_container, pictures_stream, sound_stream
 
 Singles = NDArray[np.float32]
 Kind = Literal["exact", "re-encoded"]
@@ -203,7 +202,7 @@ def _thumbs(
     for time in times:
         if shown is None or time - shown[0] > _READ_ON_S:
             container.seek(int(Fraction(time) / cast(Fraction, stream.time_base)), stream=stream)
-            frames = _decoded(container, stream)
+            frames = _timed(container, stream)
             shown, coming = None, next(frames, None)
         while coming is not None and (shown is None or coming[0] <= time + 1e-4):
             shown, coming = coming, next(frames, None)
@@ -224,7 +223,7 @@ def _envelope(
     energy = np.zeros(steps + 1)
     if stream.start_time is not None:
         container.seek(stream.start_time, stream=stream)
-    for time, frame in _decoded(container, stream):
+    for time, frame in _timed(container, stream):
         wave = frame.to_ndarray().astype(np.float64)
         if not frame.format.is_planar:
             wave = wave.reshape(frame.samples, -1).T
@@ -238,17 +237,9 @@ def _envelope(
     return envelope.astype(np.float32) if energy.any() and np.ptp(envelope) > 0 else None
 
 
-def _decoded(container: av.container.InputContainer, stream: Any) -> Iterator[tuple[float, Any]]:
+def _timed(container: av.container.InputContainer, stream: Any) -> Iterator[tuple[float, Any]]:
     """Frames and their times in seconds; what is damaged is left out."""
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets, None)
-            if packet is None:
-                return
-            frames = packet.decode()
-        except av.error.FFmpegError:
-            continue
-        for frame in frames:
+    for _, frames in decoded(container, stream):
+        for frame in frames or ():
             if frame.pts is not None and frame.time_base is not None:
                 yield float(frame.pts * frame.time_base), frame

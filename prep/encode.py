@@ -5,11 +5,15 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from typing import Literal
 
 import av
 import numpy as np
 
 from prep.video import BT709, Colour, Planes
+
+Preset = Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"]
+"""How much work libx264 puts into small files."""
 
 KEYFRAME_EVERY = 12
 """Frames in a closed group of pictures: what must be decoded at most to see one frame."""
@@ -22,7 +26,9 @@ class Encoder:
     one thread, nothing of time or place in the container.
     """
 
-    def __init__(self, width: int, height: int, fps: Fraction, colour: Colour = BT709, crf: float = 18.0, preset: str = "medium"):
+    def __init__(
+        self, width: int, height: int, fps: Fraction, colour: Colour = BT709, crf: float = 18.0, preset: Preset = "medium"
+    ):
         self._file = io.BytesIO()
         self._container = av.open(self._file, "w", format="mp4", container_options={"fflags": "+bitexact"})
         options = {
@@ -64,7 +70,7 @@ def encode_mp4(
     fps: Fraction,
     colour: Colour = BT709,
     crf: float = 18.0,
-    preset: str = "medium",
+    preset: Preset = "medium",
 ) -> bytes:
     """The mp4 of these frames; see ``Encoder``."""
     encoder = Encoder(width, height, fps, colour, crf, preset)

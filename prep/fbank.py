@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from manifests.clock import SAMPLE_RATE
 from manifests.stage import Done, Needs, Outcome, Stage
@@ -97,9 +97,7 @@ def _mirrored(samples: NDArray[np.int64], length: int) -> NDArray[np.int64]:
 @lru_cache(maxsize=8)
 def kaldi_basis(bands: int, size: int, low_hz: float, high_hz: float) -> NDArray[np.float64]:
     """Triangles (bands, size // 2 + 1), of height 1 and straight on the mel scale; half the sample rate is left out."""
-    high = high_hz if high_hz > 0 else SAMPLE_RATE / 2 + high_hz
-    if not 0 <= low_hz < high <= SAMPLE_RATE / 2:
-        raise ValueError(f"the bands from {low_hz:g} to {high:g} Hz do not lie within 0 to {SAMPLE_RATE // 2} Hz")
+    low_hz, high = _band_limits(low_hz, high_hz)
     mel = _mel(np.fft.rfftfreq(size, 1 / SAMPLE_RATE))
     edges = np.linspace(_mel(low_hz), _mel(high), bands + 2)[:, None]
     low, centre, top = edges[:-2], edges[1:-1], edges[2:]
@@ -107,6 +105,14 @@ def kaldi_basis(bands: int, size: int, low_hz: float, high_hz: float) -> NDArray
     basis[:, -1] = 0.0
     basis.flags.writeable = False
     return basis
+
+
+def _band_limits(low_hz: float, high_hz: float) -> tuple[float, float]:
+    """Both counted from 0 up. Raises ``ValueError`` where there is no sound."""
+    high = high_hz if high_hz > 0 else SAMPLE_RATE / 2 + high_hz
+    if not 0 <= low_hz < high <= SAMPLE_RATE / 2:
+        raise ValueError(f"the bands from {low_hz:g} to {high:g} Hz do not lie within 0 to {SAMPLE_RATE // 2} Hz")
+    return low_hz, high
 
 
 def _mel(hz: Any) -> Any:
@@ -131,5 +137,17 @@ class FilterBanks(Stage):
     full_scale: float = Field(default=VAST.full_scale, gt=0)
     snip_edges: bool = VAST.snip_edges
 
+    @model_validator(mode="after")
+    def _possible(self) -> FilterBanks:
+        _band_limits(self.low_hz, self.high_hz)
+        return self
+
+    @property
+    def settings(self) -> FilterBankSettings:
+        return FilterBankSettings(**self.model_dump())
+
+    def rates(self) -> dict[str, str]:
+        return {"fbank": f"{SAMPLE_RATE / self.settings.shift:g}/s"}
+
     def run(self, wave: NDArray[np.int16]) -> Outcome:  # type: ignore[override]
-        return Done({"fbank": filter_banks(wave, FilterBankSettings(**self.model_dump()))})
+        return Done({"fbank": filter_banks(wave, self.settings)})

@@ -90,5 +90,8 @@ class Mel(Stage):
     hop: int = Field(default=200, ge=1, le=WINDOW)
     padding: Padding = "reflect"
 
+    def rates(self) -> dict[str, str]:
+        return {"mel": f"{SAMPLE_RATE / self.hop:g}/s"}
+
     def run(self, wave: NDArray[np.int16]) -> Outcome:  # type: ignore[override]
         return Done({"mel": mel_spectrogram(wave, hop=self.hop, padding=self.padding)})

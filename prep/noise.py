@@ -73,6 +73,8 @@ class AddNoise(Stage):
     def _in_order(self) -> AddNoise:
         if self.snr_max_db < self.snr_min_db:
             raise ValueError("snr_max_db lies below snr_min_db")
+        if not -200 <= self.snr_min_db <= self.snr_max_db <= 200:
+            raise ValueError("snr_min_db and snr_max_db must lie within -200 to 200")
         return self
 
     def files(self) -> tuple[Path, ...]:
@@ -83,7 +85,10 @@ class AddNoise(Stage):
         steps = int((self.snr_max_db - self.snr_min_db) / self.snr_step_db + 1e-9) + 1
         snr_db = self.snr_min_db + self.snr_step_db * (ratio % steps)
         if self.noise_files:
-            noise: NDArray[Any] = _span(_recorded(str(self.noise_files[which % len(self.noise_files)])), len(wave), where)
+            path = self.noise_files[which % len(self.noise_files)]
+            state = path.stat()
+            recorded = _recorded(path, (state.st_mtime_ns, state.st_size, state.st_ino))
+            noise: NDArray[Any] = _span(recorded, len(wave), where)
         else:
             noise = generated_noise(len(wave), self.colour, generator_seed)
         mixed = mix_at_snr(wave / 32768.0, noise, snr_db)
@@ -107,14 +112,14 @@ def _draw(text: str) -> int:
 
 
 @lru_cache(maxsize=8)
-def _recorded(path: str) -> NDArray[np.float32]:
-    """The sound of a noise file, which must hold some."""
+def _recorded(path: Path, state: tuple[int, ...]) -> NDArray[np.float32]:
+    """The sound of a noise file, which must hold some; ``state`` changes when another file takes its place."""
     try:
-        noise = decode_sound(path).wave()
+        noise = decode_sound(str(path)).wave()
     except (NoSound, Unreadable) as error:
-        raise ValueError(f"noise file {Path(path).name} cannot be used: {error}") from None
+        raise ValueError(f"noise file {path.name} cannot be used: {error}") from None
     if not noise.any():
-        raise ValueError(f"noise file {Path(path).name} holds no sound")
+        raise ValueError(f"noise file {path.name} holds no sound")
     return noise
 
 

@@ -70,7 +70,7 @@ def scan(
 
     Folders are searched to any depth, links to folders and hidden files left out. A root is made of each folder, and
     of the folder of each file, relative where it lies in the folder of ``out``. ``person_from="folder"`` takes the
-    name of the folder that a file lies in for the person. Without ``mark_duplicates`` every file stands for itself.
+    name of the folder that a file lies in for the person. Without ``mark_duplicates`` only files with the same bytes count once.
     ``on_progress`` is told how many files are done, and of how many. The same files give the same bytes. Raises
     ``ManifestError`` when a path does not exist or no video is found.
     """
@@ -106,7 +106,7 @@ def scan(
         )
     fingerprints = [facts.get("fingerprint") for facts in found]
     for number, (kept, kind) in find_duplicates(items, fingerprints).items() if mark_duplicates else ():
-        items[number] = items[number].model_copy(update={"duplicate_of": items[kept].uri, "duplicate_kind": kind})
+        items[number] = items[number].model_copy(update={"duplicate_of": items[kept].name, "duplicate_kind": kind})
     ignored = listing.ignored
     ignored.update(Path(other).suffix.lower() or "no suffix" for other in listing.others if other not in heard)
     roots = {root: _stored(folder, out) for root, folder in listing.roots.items()}
@@ -220,7 +220,7 @@ def examine(path: str, sounds: Sequence[str]) -> Iterator[dict[str, Any]]:
             for sound in sounds:
                 try:
                     audio = probe(sound).audio
-                except Unreadable:
+                except (Unreadable, OSError):
                     audio = None
                 if audio is not None:
                     yield {"sound_path": sound, "sound_sha256": file_digest(Path(sound)), "audio": audio}

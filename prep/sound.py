@@ -11,14 +11,13 @@ from typing import Any, ClassVar, cast
 import av
 import av.error
 import av.filter
-import av.stream
 import numpy as np
 from av.audio.frame import AudioFrame
 from numpy.typing import NDArray
 
 from manifests.clock import SAMPLE_RATE, sample_count
 from manifests.stage import Done, Needs, Outcome, Rejected, Stage, Take, Unreadable
-from prep.video import open_container
+from prep.video import decoded, open_container, sound_stream, to_us, video_of
 
 TOLERANCE = Fraction(5, 1000)
 """Seconds by which a timestamp may miss the samples before it and still count as the next one: containers round
@@ -122,23 +121,12 @@ def _stretches(path: str) -> Iterator[tuple[Fraction, NDArray[np.float32]]]:
 def _frames(path: str) -> Iterator[AudioFrame]:
     """Decoded frames; what is damaged is left out."""
     with open_container(path) as container:
-        default = av.stream.Disposition.default
-        stream = max(container.streams.audio, key=lambda s: (bool(s.disposition & default), -s.index), default=None)
+        stream = sound_stream(container)
         if stream is None:
             raise NoSound("it has no sound")
         stream.codec_context.thread_count = 1
-        packets = container.demux(stream)
-        while True:
-            try:
-                packet = next(packets, None)
-                if packet is None:
-                    return
-                frames = packet.decode()
-            except av.error.FFmpegError:
-                continue
-            for frame in frames:
-                if frame.samples:
-                    yield frame
+        for _, frames in decoded(container, stream):
+            yield from (frame for frame in frames or () if frame.samples)
 
 
 class _Resampler:
@@ -229,17 +217,20 @@ def loudness_dbfs(wave: NDArray[np.int16]) -> float:
 
 
 @lru_cache(maxsize=1)
-def _sound_of(take_id: str, path: str, sound_path: str) -> tuple[Track, int]:
+def _sound_of(take: Take) -> tuple[Track, int]:
     """The sound of a take and what to add to a time of the pictures to get one of the sound, in µs.
 
     The clips of one take follow each other in one process, so that remembering the last take decodes each once.
     """
-    track = decode_sound(sound_path)
-    if sound_path == path:
+    track = decode_sound(take.sound_path)
+    if take.sound_path == take.path:
         return track, 0
-    # Two files have two clocks; recordings that lie apart start together.
-    with open_container(path) as pictures, open_container(sound_path) as sound:
-        return track, (sound.start_time or 0) - (pictures.start_time or 0)
+    # Two files have two clocks: the first sound goes with the first picture, whatever else their containers hold.
+    with open_container(take.sound_path) as container:
+        stream = sound_stream(container)
+        assert stream is not None
+        start_us = to_us(stream.start_time or 0, cast(Fraction, stream.time_base))
+    return track, start_us - video_of(take).first_pts_us
 
 
 class Sound(Stage):
@@ -255,7 +246,7 @@ class Sound(Stage):
 
     def run(self, take: Take, start_us: int, n_frames: int, fps_num: int, fps_den: int) -> Outcome:  # type: ignore[override]
         try:
-            track, shift_us = _sound_of(take.take_id, take.path, take.sound_path)
+            track, shift_us = _sound_of(take)
         except NoSound:
             return Rejected("the take has no sound")
         wave = to_int16(track.cut(start_us + shift_us, sample_count(n_frames, fps_num, fps_den)))

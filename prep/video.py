@@ -9,12 +9,13 @@ What ``regions`` yields never depends on what was kept: a copy holds the very by
 
 from __future__ import annotations
 
+import errno
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, NamedTuple, cast
+from typing import IO, Any, NamedTuple, cast
 
 import av
 import av.container
@@ -67,18 +68,42 @@ class Picture:
 
 
 def open_container(path: str) -> av.container.InputContainer:
-    """Open a recording: a local path, or a URL that fsspec knows. Raises ``Unreadable``.
+    """Open a recording: a local path, or a URL that fsspec knows.
 
     A local name is taken literally (``-x.mp4`` and ``concat:a|b`` are names like others), and nothing but that
-    file is read.
+    file is read. Raises ``Unreadable`` for what the data is to blame for, and so will be again, and ``OSError``
+    when the file cannot be got at: it is not there, not allowed, or the disk or network fails.
     """
     options = {"format_whitelist": FORMATS}
     try:
         if "://" in path:
-            return av.open(cast(IO[bytes], fsspec.open(path, "rb").open()), "r", options=options)
+            return av.open(_opened(path), "r", options=options)
         return av.open(f"file:{Path(path).absolute()}", "r", options={**options, "protocol_whitelist": "file"})
     except (av.error.FFmpegError, OSError, ValueError) as error:
+        # FFmpeg reports bad data as EIO too, and seeks to places before the start of too short a file.
+        of_data = errno.EIO if isinstance(error, av.error.FFmpegError) else errno.EINVAL
+        if isinstance(error, OSError) and error.errno != of_data:
+            raise _plain(path, error) from None
         raise Unreadable(_complaint(path, error)) from None
+
+
+def decoded(container: av.container.InputContainer, stream: Any) -> Iterator[tuple[av.Packet[Any] | None, list[Any] | None]]:
+    """The packets of a stream, each with its frames: ``None`` instead of those where it is damaged, to go on after it.
+
+    There is no packet where the container itself is damaged.
+    """
+    packets = container.demux(stream)
+    while True:
+        packet = None
+        try:
+            packet = next(packets)
+            frames = packet.decode()
+        except StopIteration:
+            return
+        except av.error.FFmpegError:
+            yield packet, None
+            continue
+        yield packet, frames
 
 
 def pictures_stream(container: av.container.InputContainer) -> av.VideoStream | None:
@@ -141,6 +166,7 @@ class Video:
         self._read: Picture | None = None
         self.width = self.height = self.rotation = 0
         self.colour = BT709
+        self._upright = _Upright()
         self.shown = self.announced = self.damaged = 0
         self.interlaced = False
         for picture in self._pictures():
@@ -198,16 +224,14 @@ class Video:
                 raise Unreadable("there is no picture in it, only sound")
             # Workers share the machine; and with one thread no byte depends on the number of cores.
             stream.thread_count = 1
-            upright = _Upright()
             last = -(1 << 62)
             for pts, frame, damaged in _deinterlaced(self._frames(container, stream, from_us)):
                 if pts <= last:  # a time given twice, or the frame that _deinterlaced repeats
                     continue
                 last = pts
-                planes = upright(frame)
-                if from_us is None:
-                    self.height, self.width = planes[0].shape
-                    self.rotation, self.colour = upright.clockwise, upright.colour
+                planes = self._upright(frame)
+                self.height, self.width = planes[0].shape
+                self.rotation, self.colour = self._upright.clockwise, self._upright.colour
                 yield Picture(to_us(pts, cast(Fraction, stream.time_base)), planes, damaged)
 
     def _frames(self, container: av.container.InputContainer, stream: av.VideoStream, from_us: int | None) -> Iterator[_Decoded]:
@@ -220,19 +244,11 @@ class Video:
                 return
         step = round(1 / (stream.average_rate or stream.guessed_rate or 25) / time_base)
         announced, next_pts = 0, stream.start_time or 0
-        packets = container.demux(stream)
-        while True:
-            try:
-                packet = next(packets, None)
-                if packet is None:
-                    break
-                announced += packet.size > 0 and not packet.is_discard
-                frames = packet.decode()
-            except av.error.FFmpegError:
-                if from_us is not None:
-                    return
-                continue
-            for frame in frames:
+        for packet, frames in decoded(container, stream):
+            announced += packet is not None and packet.size > 0 and not packet.is_discard
+            if frames is None and from_us is not None:
+                return
+            for frame in frames or ():
                 if from_us is not None and (frame.is_corrupt or frame.pts is None):
                     return
                 pts = next_pts if frame.pts is None else frame.pts
@@ -264,7 +280,10 @@ class _Decoded(NamedTuple):
 
 
 class _Upright:
-    """Turns decoded frames into upright planes; size, rotation and colour are those of the first frame."""
+    """Turns decoded frames into upright planes; size, rotation and colour are those of the first frame.
+
+    One serves all passes over a recording: after a seek another frame would come first.
+    """
 
     def __init__(self) -> None:
         self.size: tuple[int, int] | None = None
@@ -354,14 +373,31 @@ def _contains(outer: Rect, inner: Rect) -> bool:
     return outer[0] <= inner[0] and outer[1] <= inner[1] and outer[2] >= inner[2] and outer[3] >= inner[3]
 
 
-def _complaint(path: str, error: Exception) -> str:
-    """Why a file did not open, in a line for a person: looks at what the file is instead."""
+def _opened(path: str) -> IO[bytes]:
+    """The file at a URL or a local path. Raises ``OSError``, whatever the library of the URL's protocol raises."""
     try:
-        with fsspec.open(path if "://" in path else str(Path(path).absolute()), "rb") as file:
-            head = cast(IO[bytes], file).read(4096)
-            boxes = _top_boxes(cast(IO[bytes], file)) if head[4:8] in (b"ftyp", b"mdat", b"free", b"wide", b"skip") else None
-    except (OSError, ValueError) as trouble:
-        return f"it cannot be read: {getattr(trouble, 'strerror', None) or trouble}"
+        if "://" in path:
+            return cast(IO[bytes], fsspec.open(path, "rb").open())
+        return Path(path).open("rb")
+    except Exception as error:
+        raise _plain(path, error) from None
+
+
+def _plain(path: str, error: Exception) -> OSError:
+    """The same trouble as an ``OSError`` of Python's own, which can be sent to other processes."""
+    number = getattr(error, "errno", None)
+    return OSError(number if isinstance(number, int) else errno.EIO, getattr(error, "strerror", None) or str(error), path)
+
+
+def _complaint(path: str, error: Exception) -> str:
+    """Why a file did not open, in a line for a person: looks at what the file is instead. Raises ``OSError``."""
+    with _opened(path) as file:
+        head = file.read(4096)
+        boxes = _top_boxes(file) if head[4:8] in (b"ftyp", b"mdat", b"free", b"wide", b"skip") else None
+        if isinstance(error, OSError):  # FFmpeg's EIO: if it is not the data, reading fails here too
+            file.seek(0)
+            while file.read(1 << 20):
+                pass
     text = head.lstrip()[:64].lower()
     if not head:
         return "the file is empty (0 bytes)"
@@ -380,8 +416,8 @@ def _complaint(path: str, error: Exception) -> str:
 def _top_boxes(file: IO[bytes]) -> list[bytes]:
     """Types of the top-level boxes of an mp4 or mov file (ISO/IEC 14496-12 §4.2)."""
     boxes: list[bytes] = []
-    at = 0
-    while len(boxes) < 1000:
+    at, end = 0, file.seek(0, 2)
+    while at < end and len(boxes) < 1000:
         file.seek(at)
         header = file.read(16)
         if len(header) < 8:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import cv2
 import numpy as np
@@ -17,7 +17,7 @@ from manifests.stage import Done, Rejected, Take
 from prep import video as video_module
 from prep.crop import Crop, centred_square, first_order_square, outside_share, place_square, scaled
 from prep.cut import Cut
-from prep.encode import decode_mp4
+from prep.encode import Preset, decode_mp4, encode_mp4
 from prep.faces import Faces
 from prep.video import Planes
 from tests.prep.test_faces import SIDE, scene, take_of
@@ -138,3 +138,13 @@ def test_frames_are_those_of_the_times(tmp_path: Path) -> None:
     bits = [frame[row, columns_of_bits] > 125 for frame in film]
     assert [sum(1 << b for b in range(3) if lit[b]) for lit in bits] == [0, 0, 2, 5, 19 % 8]
     assert Fraction(len(film), 25) == Fraction(1, 5)
+
+
+def test_an_unknown_preset_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="'medium'"):
+        Crop(preset="medum")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("preset", get_args(Preset))
+def test_libx264_knows_all_presets(preset: Preset) -> None:
+    assert encode_mp4([numbered(0)], 160, 96, Fraction(25), preset=preset)

@@ -199,3 +199,8 @@ def test_a_known_variable_rate_maps_to_the_right_frames(shared: Path) -> None:
     assert clip["n_frames"] == 125
     for k, source in enumerate(np.array(kept)[shown(clip, pts)].tolist()):
         assert source == max(other for other in kept if other <= k), "what was there holds until the next"
+
+
+def test_lengths_that_no_clip_can_have_are_refused() -> None:
+    with pytest.raises(ValueError, match="max_frames 1024 lies below min_frames 2000"):
+        Cut(min_frames=2000)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from manifests.columns import COLUMNS
+from manifests.stage import Done
 from prep.denoise import Denoise
 from prep.sound import decode_sound, loudness_dbfs, to_int16
 
@@ -90,3 +91,16 @@ def test_same_in_same_out_and_the_column_fits():
     assert np.array_equal(first, second)
     COLUMNS["wave_clean"].check(first)
     assert Denoise.reads() == ("wave",)
+
+
+@pytest.mark.parametrize("wrong", [{"n_fft": 4096}, {"smooth_hz": 62}, {"smooth_ms": 7.9}])
+def test_smoothing_over_less_than_a_window_is_refused_at_once(wrong):
+    with pytest.raises(ValueError, match="smooth_hz must be at least"):
+        Denoise(**wrong)
+
+
+def test_the_least_smoothing_that_is_let_pass_works():
+    wave = np.random.default_rng(0).integers(-3000, 3000, 8000).astype(np.int16)
+    for n_fft in (128, 512, 513, 8000):
+        least = {"smooth_hz": 32000 / n_fft, "smooth_ms": n_fft // 4 / 16}
+        assert isinstance(Denoise(n_fft=n_fft, **least).run(wave), Done)

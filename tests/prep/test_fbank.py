@@ -94,3 +94,16 @@ def test_the_stage_writes_its_column():
     done = FilterBanks().run(np.rint(tone(16000) * 32768).astype(np.int16))
     assert COLUMNS["fbank"].check(done.columns["fbank"]).shape == (50, 80)
     assert FilterBanks.reads() == ("wave",)
+
+
+def test_the_rate_follows_from_the_shift():
+    assert FilterBanks().rates() == {"fbank": COLUMNS["fbank"].rate}
+    assert FilterBanks(shift_ms=10).rates() == {"fbank": "100/s"}
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"high_hz": 8001}, {"high_hz": 20}, {"high_hz": -7990}, {"low_hz": 8000}, {"high_hz": float("nan")}]
+)
+def test_the_stage_refuses_bands_outside_of_the_spectrum_at_once(wrong):
+    with pytest.raises(ValueError, match="do not lie within"):
+        FilterBanks(**wrong)

@@ -101,3 +101,8 @@ def test_the_stage_writes_its_column():
 def test_only_waves_are_taken():
     with pytest.raises(ValueError, match="shape"):
         mel_spectrogram(np.zeros((2, 100)))
+
+
+def test_the_rate_follows_from_the_hop():
+    assert Mel().rates() == {"mel": COLUMNS["mel"].rate}
+    assert Mel(hop=160).rates() == {"mel": "100/s"}

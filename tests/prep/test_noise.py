@@ -132,6 +132,38 @@ def test_a_silent_noise_file_is_refused_by_name(tmp_path):
         AddNoise(noise_files=(tmp_path / "text.wav",)).run(to_int16(speech(1600)), "clip")
 
 
+def test_only_the_content_of_noise_files_counts(tmp_path):
+    wave, sounds = to_int16(speech(1600)), [0.3 * np.sin(hz * np.arange(8000) / 2546.5) for hz in (500, 2000)]
+    (tmp_path / "b").mkdir()
+    here, there = ([write_wav(tmp_path / name, sound) for name, sound in zip(names, sounds, strict=True)]
+                   for names in (("1.wav", "2.wav"), ("b/z.wav", "b/a.wav")))  # fmt: skip
+
+    def noisy(files):
+        return [AddNoise(noise_files=tuple(files)).run(wave, str(k)).columns["wave_noisy"].tobytes() for k in range(8)]
+
+    first = noisy(here)
+    assert noisy(there) == first
+    assert noisy(there[::-1]) != first
+    write_wav(here[0], sounds[1])
+    write_wav(here[1], sounds[0])
+    assert noisy(here) == noisy(there[::-1])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"snr_min_db": 9, "snr_max_db": 6},
+        {"snr_min_db": float("-inf")},
+        {"snr_max_db": float("inf")},
+        {"snr_max_db": float("nan")},
+        {"snr_step_db": 0},
+    ],
+)
+def test_impossible_ratios_are_refused(wrong):
+    with pytest.raises(ValueError, match="snr_"):
+        AddNoise(**wrong)
+
+
 def test_loud_mixes_are_scaled_not_clipped():
     wave = to_int16(5 * speech() * 0.99)
     noisy = AddNoise(snr_max_db=6).run(wave, "clip").columns["wave_noisy"]

@@ -180,6 +180,29 @@ def test_sound_may_lie_in_another_file(tmp_path):
     assert onsets(wave / 32768) == pytest.approx(BURSTS, abs=0.003)
 
 
+@pytest.mark.parametrize("suffix", ["wav", "m4a", "mkv"])
+def test_sound_in_another_file_starts_with_the_first_picture(tmp_path, suffix):
+    """Whatever else the container of the pictures holds, and whenever that begins; and so for the sound's."""
+    pictures = tmp_path / "pictures.mkv"
+    with av.open(str(pictures), "w") as container:
+        video = container.add_stream("mpeg4", rate=25)
+        video.width = video.height = 32
+        early = container.add_stream("pcm_s16le", rate=16000, layout="mono")
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.int16), "s16", "mono")
+        silence.sample_rate, silence.pts = 16000, 0
+        container.mux(early.encode(silence))
+        for number in range(50):
+            picture = av.VideoFrame.from_ndarray(np.full((48, 32), number, np.uint8), "yuv420p")
+            picture.pts = 13 + number
+            container.mux(video.encode(picture))
+        container.mux(video.encode(None))
+    codec = "pcm_s16le" if suffix == "wav" else "aac"
+    late = {"start_s": 0.3, "pictures": True} if suffix == "mkv" else {"pictures": False}
+    apart = write(tmp_path / f"a.{suffix}", bursts(48000), 48000, codec, **late)
+    wave = Sound().run(take_of(pictures, apart), 520_000, 50, 25, 1).columns["wave"]
+    assert onsets(wave / 32768) == pytest.approx(BURSTS, abs=0.003)
+
+
 def test_a_take_without_sound_is_rejected(tmp_path):
     path = tmp_path / "silent.mp4"
     with av.open(str(path), "w") as container:
@@ -195,7 +218,7 @@ def test_what_cannot_be_decoded_is_unreadable(tmp_path):
     empty.touch()
     with pytest.raises(Unreadable):
         decode_sound(str(empty))
-    with pytest.raises(Unreadable):
+    with pytest.raises(FileNotFoundError):
         decode_sound(str(tmp_path / "missing.mp4"))
 
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import pickle
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
+import av.container
+import av.error
+import fsspec
 import numpy as np
 import pytest
 
@@ -195,6 +202,7 @@ def test_odd_names_are_names_like_others(tmp_path: Path, monkeypatch: pytest.Mon
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "git-LFS pointer"),
         (b"<!DOCTYPE html><html><body>404</body></html>", "HTML page"),
         (b"\0\0\0\x18ftypisom\0\0\2\0isomiso2\0\0\x10\0mdat" + bytes(4088), "no index"),
+        (b"\0\0\0\x18ftypisom\0\0\2\0isomiso2\0\0\0\1mdat\x7f" + bytes(95), "no index"),
         (b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/passwd\n", "does not open"),
         (b"noise" * 1000, "does not open"),
     ],
@@ -207,9 +215,112 @@ def test_what_is_no_recording_is_named(tmp_path: Path, content: bytes, says: str
     assert "\n" not in str(raised.value)
 
 
-def test_a_missing_file_is_unreadable(tmp_path: Path) -> None:
-    with pytest.raises(Unreadable, match="No such file"):
-        open_container(str(tmp_path / "none.mp4"))
+@pytest.mark.parametrize("url", [False, True])
+def test_a_file_that_cannot_be_got_at_is_no_fault_of_its_data(tmp_path: Path, url: bool) -> None:
+    """Else the outcome would be kept for ever, though the file may be there the next time."""
+    path = tmp_path / "none.mp4"
+    with pytest.raises(FileNotFoundError, match="No such file") as raised:
+        open_container(path.as_uri() if url else str(path))
+    error = pickle.loads(pickle.dumps(raised.value))
+    assert (type(error), error.errno, Path(error.filename).name) == (FileNotFoundError, errno.ENOENT, "none.mp4")
+
+
+class BrokenFile(io.BytesIO):
+    """A file of a network that fails after ``whole`` reads."""
+
+    def __init__(self, data: bytes, whole: int, error: Exception):
+        super().__init__(data)
+        self.left, self.error = whole, error
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.left -= 1
+        if self.left < 0:
+            raise self.error
+        return super().read(2048)
+
+
+@pytest.mark.parametrize("whole", [0, 1, 3])
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "reset"), PermissionError(13, "denied"), OSError(5, "no answer")])
+def test_a_failing_network_is_no_fault_of_the_data(
+    film: Path, monkeypatch: pytest.MonkeyPatch, whole: int, error: OSError
+) -> None:
+    broken = BrokenFile(film.read_bytes(), whole, error)
+    monkeypatch.setattr(fsspec, "open", lambda *_: SimpleNamespace(open=lambda: broken))
+    with pytest.raises(OSError, match=error.strerror) as raised:
+        Video("s3://bucket/film.mp4")
+    assert raised.value.errno == error.errno
+
+
+def test_an_unknown_protocol_is_no_fault_of_the_data() -> None:
+    with pytest.raises(OSError, match="nonsense"):
+        open_container("nonsense://bucket/film.mp4")
+
+
+def test_what_ffmpeg_says_of_a_disk_is_passed_on(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise av.error.PermissionError(errno.EACCES, "Permission denied", "file:/film.mp4")
+
+    monkeypatch.setattr(av, "open", refuse)
+    with pytest.raises(PermissionError) as raised:
+        open_container(str(film))
+    assert type(raised.value) is PermissionError
+    assert (raised.value.errno, raised.value.filename) == (errno.EACCES, str(film))
+
+
+def test_data_that_ffmpeg_calls_an_io_error_is_unreadable(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def give_up(*_: object, **__: object) -> None:
+        raise av.error.OSError(errno.EIO, "Input/output error", "file:/film.mp4")
+
+    monkeypatch.setattr(av, "open", give_up)
+    with pytest.raises(Unreadable, match="does not open"):
+        open_container(str(film))
+
+
+def test_an_empty_file_at_a_url_is_unreadable(tmp_path: Path) -> None:
+    (tmp_path / "empty.mp4").touch()
+    with pytest.raises(Unreadable, match="empty"):
+        open_container((tmp_path / "empty.mp4").as_uri())
+
+
+@pytest.mark.parametrize("start", [0, 5])
+def test_a_resolution_that_changes_midway_changes_nothing_after_a_seek(tmp_path: Path, start: int) -> None:
+    """All frames have the size of the first, wherever decoding starts; so a build that goes on makes the same crops."""
+    path = write_changing(tmp_path / "changing.mkv")
+    rect = (0, 0, WIDTH, HEIGHT)
+    whole = Video(str(path))
+    shown = {p.pts_us: p.planes[0].copy() for p in whole}
+    times = list(shown)[30 + start :: 9]
+    assert (whole.width, whole.height) == (WIDTH, HEIGHT)
+    for time in times:
+        fresh = Video(str(path))
+        assert np.array_equal(next(fresh.regions([time], rect))[0], shown[time])
+        assert (fresh.width, fresh.height) == (WIDTH, HEIGHT)
+
+
+def write_changing(path: Path) -> Path:
+    """A film in VP8 of 60 frames, those from the 31st on of half the size."""
+    with av.open(path, "w") as container:
+        stream = container.add_stream("libvpx", 25, {"crf": "10", "b": "2M"})
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for part in range(2):
+            coder = av.CodecContext.create("libvpx", "w")
+            assert isinstance(coder, av.VideoCodecContext)
+            coder.width, coder.height, coder.pix_fmt = WIDTH >> part, HEIGHT >> part, "yuv420p"
+            coder.time_base, coder.framerate = Fraction(1, 25), Fraction(25)
+            coder.options = {"b": "2M", "deadline": "realtime"}
+            for number in range(30 * part, 30 * part + 30):
+                luma = np.tile(np.linspace(40, 200, WIDTH >> part), (HEIGHT >> part, 1)).astype(np.uint8) + number
+                frame = av.VideoFrame.from_ndarray(np.concatenate([luma, np.full_like(luma[::2], 128)]), "yuv420p")
+                frame.pts, frame.time_base = number, Fraction(1, 25)
+                mux(container, stream, coder.encode(frame))
+            mux(container, stream, coder.encode(None))
+    return path
+
+
+def mux(container: av.container.OutputContainer, stream: av.VideoStream, packets: list[av.Packet]) -> None:
+    for packet in packets:
+        packet.stream = stream
+        container.mux(packet)
 
 
 def test_a_url_is_opened_through_fsspec(film: Path) -> None:
