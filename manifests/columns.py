@@ -63,7 +63,7 @@ class Column:
         """Return ``value`` as this column stores it: a Python scalar, ``bytes`` or a C-ordered array.
 
         Raises ``ColumnError`` when the type or a fixed length does not fit. Floats are narrowed to the
-        column's width, nothing else is converted.
+        column's width; integers must fit it.
         """
         if self.dtype == "string":
             if not isinstance(value, str):
@@ -75,8 +75,11 @@ class Column:
             return value
         array = np.asarray(value)
         wanted = np.dtype(self.dtype)
-        if not (array.dtype == wanted or np.can_cast(array.dtype, wanted, "same_kind")):
+        fits = array.dtype == wanted or (array.dtype.kind != "b" and np.can_cast(array.dtype, wanted, "same_kind"))
+        if not fits:
             raise ColumnError(f"column {self.name} wants {self.dtype}, got {array.dtype}")
+        if wanted.kind == "i" and array.size and not np.array_equal(array.astype(wanted), array):
+            raise ColumnError(f"column {self.name} wants {self.dtype}, got numbers up to {array.max()}")
         if array.ndim != len(self.shape) or any(
             isinstance(want, int) and want != got for want, got in zip(self.shape, array.shape, strict=True)
         ):
@@ -140,7 +143,7 @@ _TABLE = (
     # identity and span
     _clip("clip_id", "string", "digest of the take's content, the span and the frame rate", "cut"),
     _take("take_id", "string", "sha256 of the take's content", "source"),
-    _take("source_uri", "string", "where the take was found, relative to its root", "source"),
+    _take("source_uri", "string", "where the take was found: root of the source manifest, and path under it", "source"),
     _take("person", "string", "who speaks, as the source manifest says; empty when unknown", "source"),
     _take("stand_in", "bool", "made by headloom's own generators, not recorded", "source"),
     _clip("start_us", "int64", "time of frame 0 on the take's clock", "cut", unit="µs"),

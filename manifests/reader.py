@@ -1,4 +1,4 @@
-"""Reading a dataset: the clip index, and single clips at random. Needs NumPy and pyarrow, nothing else."""
+"""Reading a dataset: the clip index, and single clips at random. Needs no decoder, no Torch and no Ray."""
 
 from __future__ import annotations
 

@@ -86,6 +86,8 @@ def with_settings(values: Any, settings: list[str]) -> Any:
     Keys are checked later, when the values are parsed, so a new key may be set where the manifest has defaults.
     Raises ``ManifestError`` when a setting is not of that form or leads through something that is no mapping.
     """
+    if settings and not isinstance(values, dict):
+        raise ManifestError(f"--set {settings[0]}: the recipe is {type(values).__name__}, not a mapping")
     for setting in settings:
         path, equals, text = setting.partition("=")
         if not equals or not path:

@@ -8,6 +8,7 @@ family ``clips``, whose rows are scalars that are read all together; dictionarie
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -29,7 +30,7 @@ _COMPRESSION_LEVEL = 3
 
 
 def column_spec(column: Column) -> ColumnSpec:
-    """The column as a dataset manifest describes it."""
+    """The column as a dataset manifest describes it; ``replace(column, rate=...)`` where parameters changed its rate."""
     values = {name: value for name, value in asdict(column).items() if name != "level"}
     return ColumnSpec.model_validate(values | {"shape": list(column.shape)})
 
@@ -48,8 +49,8 @@ def rows_per_group(family: str) -> int:
     return 8192 if family == "clips" else 1
 
 
-def content_key(family: str, columns: list[Column], metadata: Mapping[str, Any], cells: Iterable[tuple[str, ...]]) -> str:
-    """Digest of everything that the bytes of a shard depend on; ``cells`` are the keys of each clip's results."""
+def content_key(family: str, columns: list[Column], metadata: Mapping[str, Any], cells: Iterable[list[str]]) -> str:
+    """Digest of everything that the bytes of a shard depend on; ``cells`` are digests of each clip's values."""
     return digest_of(
         [SHARD_VERSION, COLUMNS_VERSION, pa.__version__, family, [asdict(c) for c in columns], dict(metadata), list(cells)]
     )
@@ -101,6 +102,11 @@ def shard_metadata(file: pq.ParquetFile) -> dict[str, Any]:
 def shard_path(family: str, number: int, key: str) -> str:
     """Path of a shard in its dataset. The key in the name lets a new version stand beside the old until all is written."""
     return f"{family}/part-{number:05d}-{key[:12]}.parquet"
+
+
+def is_shard(name: str) -> bool:
+    """Whether a file's name is one that ``shard_path`` gives."""
+    return re.fullmatch(r"part-\d{5,}-[0-9a-f]{12}\.parquet", name) is not None
 
 
 def reusable(folder: Path, known: ShardFile | None, key: str) -> bool:

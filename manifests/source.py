@@ -45,7 +45,7 @@ class SourceItem(Part):
     """One file that was given. Its identity is ``sha256``; ``uri`` is where it lies under its root.
 
     ``sound_uri`` names a sound file of its own, for pictures recorded without sound. ``duplicate_of`` is the
-    uri of the item kept instead, ``duplicate_kind`` says whether the bytes are the same or only the recording.
+    name of the item kept instead, ``duplicate_kind`` says whether the bytes are the same or only the recording.
     """
 
     uri: str
@@ -64,6 +64,11 @@ class SourceItem(Part):
     probe_error: str = ""
     duplicate_of: str = ""
     duplicate_kind: str = Field(default="", pattern="^(|exact|re-encoded)$")
+
+    @property
+    def name(self) -> str:
+        """Root and path under it: what tells the item from all others of its source."""
+        return f"{self.root}/{self.uri}"
 
     @property
     def take_id(self) -> str:

@@ -80,8 +80,12 @@ FAILURES = {
     "missing": "the file is not where the source manifest says, or has changed since it was scanned",
     "crash": "the process that worked on it died, twice",
     "timeout": "it took longer than its stage allows, twice",
+    "machine": "memory, disk or network failed",
     "error": "the stage raised an exception that it did not expect",
 }
+
+PASSING_FAILURES = ("missing", "machine")
+"""Failures that say nothing of the item: they are not kept, so the next build tries again."""
 
 
 class Unreadable(Exception):
@@ -139,6 +143,10 @@ class Stage(BaseModel):
     def models(self) -> tuple[str, ...]:
         """Names of the model files (see ``manifests.assets``) that these parameters use."""
         return ()
+
+    def rates(self) -> Mapping[str, str]:
+        """Rates of written columns that follow from these parameters instead of the table of columns."""
+        return {}
 
     def files(self) -> tuple[Path, ...]:
         """Other files that these parameters name (noise recordings, say); their digests enter the key."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,13 +28,13 @@ def runnable(items: Sequence[SourceItem]) -> tuple[list[SourceItem], list[Quaran
             kept = item.duplicate_of or seen[item.take_id]
             aside.append(_set_aside(item, "duplicate", kind, f"{kind} duplicate of {kept}"))
         else:
-            seen[item.take_id] = item.uri
+            seen[item.take_id] = item.name
             good.append(item)
     return good, aside
 
 
 def _set_aside(item: SourceItem, outcome: str, reason: str, message: str) -> QuarantineEntry:
-    place = {"stage": SCAN, "level": "take", "unit": item.take_id, "source_uri": item.uri}
+    place = {"stage": SCAN, "level": "take", "unit": item.take_id, "source_uri": item.name}
     return QuarantineEntry.model_validate(place | {"outcome": outcome, "reason": reason, "message": message})
 
 
@@ -57,6 +57,7 @@ class Accounts:
     outcomes: dict[tuple[str, str], Counter[tuple[str, str]]] = field(default_factory=lambda: defaultdict(Counter))
     quarantine: list[QuarantineEntry] = field(default_factory=list)
     work: dict[str, Work] = field(default_factory=lambda: defaultdict(Work))
+    made_with: list[Mapping[str, str]] = field(default_factory=list)
 
     def add_source(self, items: Sequence[SourceItem]) -> None:
         """Account for all items of the source as the first stage, ``scan``."""
@@ -68,11 +69,12 @@ class Accounts:
 
     def add(self, report: TakeReport) -> None:
         """Account for what happened to one take and its clips."""
+        self.made_with += [one for one in report.made_with if one not in self.made_with]
         for event in report.events:
             self.outcomes[event.stage, event.level][event.outcome, event.reason] += 1
             if event.outcome != "done":
                 self.quarantine.append(_quarantined(event, str(report.task.source["source_uri"])))
-        for event in _own(report.events, self.plan):
+        for event in own_results(report.events, self.plan):
             work = self.work[event.stage]
             if event.reused:
                 work.reused += 1
@@ -136,7 +138,7 @@ class Accounts:
         )
 
 
-def _own(events: Iterable[Event], plan: Plan) -> Iterable[Event]:
+def own_results(events: Iterable[Event], plan: Plan) -> Iterable[Event]:
     """The events that stand for a result of their own: not the lines of single clips at the stage that cuts."""
     cutters = {planned.name for planned in plan.stages if planned.stage.cuts}
     return (event for event in events if not (event.stage in cutters and event.level == "clip"))

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import json
-import platform
 import secrets
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from importlib import metadata
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +25,11 @@ from manifests.dataset import (
 )
 from manifests.document import ManifestError, digest_of, file_digest
 from manifests.recipe import Recipe
-from manifests.shards import column_spec
+from manifests.shards import column_spec, is_shard
 from manifests.source import SourceItem, SourceManifest
 from manifests.stage import Failed
 from pipelines.account import Accounts, runnable
+from pipelines.environment import environment, merged
 from pipelines.execute import ClipRow, TakeTask
 from pipelines.plan import Plan, make_plan
 from pipelines.rates import add_rates
@@ -40,7 +39,12 @@ from pipelines.work import PartTask, Task, Workbench
 
 RUN_FILE = "run.json"
 QUARANTINE_FILE = "quarantine.jsonl"
+OWN_STORE = ".store"
+"""Folder of the store in the dataset's, unless the recipe names another."""
 CRASHES_THAT_POISON = 2
+DEATHS_WITHOUT_A_TRACE = 8
+"""Workers that may die over one task before any stage began; idle ones that died with their node are among them."""
+
 
 StartRunner = Callable[[Workbench], Runner]
 Progress = Callable[[str, int, int, float, float, "Accounts"], None]
@@ -62,7 +66,7 @@ class Inputs:
         return [self._task(item) for item in runnable(self.items)[0]]
 
     def _task(self, item: SourceItem) -> TakeTask:
-        source = {"take_id": item.take_id, "source_uri": item.uri, "person": item.person, "stand_in": item.stand_in}
+        source = {"take_id": item.take_id, "source_uri": item.name, "person": item.person, "stand_in": item.stand_in}
         return TakeTask(self.source.take(item, self.folder), source, item.sha256, item.sound_sha256)
 
 
@@ -77,8 +81,10 @@ def load_inputs(recipe: Recipe) -> Inputs:
 
 
 def store_url(recipe: Recipe, out: Path) -> str:
-    """Where results are kept: as the recipe says, else in the dataset's folder."""
-    return recipe.store or str(out / ".store")
+    """Where results are kept: as the recipe says, else in the dataset's folder. Workers may run in another folder."""
+    if "://" in recipe.store:
+        return recipe.store
+    return str(Path(recipe.store).absolute() if recipe.store else out.absolute() / OWN_STORE)
 
 
 def build(inputs: Inputs, out: Path, start_runner: StartRunner, progress: Progress | None = None) -> dict[str, Any]:
@@ -88,6 +94,7 @@ def build(inputs: Inputs, out: Path, start_runner: StartRunner, progress: Progre
     is in use by another build.
     """
     began = time.time()
+    out = out.absolute()
     out.mkdir(parents=True, exist_ok=True)
     with _locked(out):
         store = Store(store_url(inputs.recipe, out))
@@ -95,13 +102,15 @@ def build(inputs: Inputs, out: Path, start_runner: StartRunner, progress: Progre
         bench = Workbench(inputs.plan, store, str(out), secrets.token_hex(4))
         with start_runner(bench) as runner:
             accounts, clips, parts = _Build(inputs, out, bench, runner, progress or (lambda *_: None)).run()
+        store.remove_notes(f"doing/{bench.run_id}")
+        _check_shards(out, parts)
         manifest = _manifest(inputs, out, clips, parts, accounts)
         manifest.save(out / DATASET_FILE)
         _remove_unlisted(out, manifest)
         add_rates(store, accounts)
         run = {
             "digest": manifest.digest,
-            "store": store.url,
+            "store": "" if not inputs.recipe.store else store.url,
             "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
             "wall_s": round(time.time() - began, 2),
             "media_s": round(sum(task.take.duration_s for task in inputs.tasks()), 2),
@@ -109,6 +118,14 @@ def build(inputs: Inputs, out: Path, start_runner: StartRunner, progress: Progre
         }
         write_whole(out / RUN_FILE, json.dumps(run, indent=1).encode())
     return run
+
+
+def _check_shards(out: Path, parts: Sequence[ShardPart]) -> None:
+    """Workers write the shards, perhaps on other machines; here they must be seen before the manifest names them."""
+    for file in (file for part in parts for file in part.files.values()):
+        path = out / file.path
+        if not path.is_file() or path.stat().st_size != file.bytes:
+            raise ManifestError(f"{path}: was written by a worker but is not here; --out must lie where all nodes see it")
 
 
 @contextmanager
@@ -172,40 +189,52 @@ class _Build:
         return [parts[number] for number in sorted(parts)]
 
     def _drive(self, tasks: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
-        """Give tasks to the runner until all have a result; a task whose worker died is given out again."""
+        """Give tasks to the runner until all have a result; a task whose worker died is given out again.
+
+        When the work raises, what is still under way is waited for, so that the runner is free for what comes next.
+        """
         waiting = deque(tasks)
-        unfinished = len(tasks)
+        at_work = 0
         deaths: Counter[str] = Counter()
-        while unfinished:
-            while waiting and self.runner.free:
+        trouble: Exception | None = None
+        while at_work or (waiting and trouble is None):
+            while waiting and trouble is None and self.runner.free:
                 self.runner.submit(waiting.popleft())
+                at_work += 1
             for task, result in self.runner.wait(timeout_s=1.0):
+                at_work -= 1
                 if isinstance(result, Died):
                     self._after_death(task, result, deaths)
                     waiting.appendleft(task)
                 elif isinstance(result, Exception):
-                    raise result
-                else:
-                    unfinished -= 1
+                    trouble = trouble or result
+                elif trouble is None:
                     yield task, result
+        if trouble is not None:
+            raise trouble
 
     def _after_death(self, task: Task, death: Died, deaths: Counter[str]) -> None:
         """Count a worker's death. The second over the same work is stored as its outcome, so the next try passes it by."""
-        text = self.bench.store.read_note(self.bench.marker(task))
-        note = json.loads(text) if text else {}
-        self.bench.store.remove_note(self.bench.marker(task))
-        deaths[note.get("key", task.name)] += 1
-        if deaths[note.get("key", task.name)] < CRASHES_THAT_POISON:
+        store, marker = self.bench.store, self.bench.marker(task)
+        text = store.read_note(marker)
+        store.remove_note(marker)
+        if not text:
+            deaths[task.name] += 1
+            if deaths[task.name] >= DEATHS_WITHOUT_A_TRACE:
+                raise ManifestError(
+                    f"{task.name}: {DEATHS_WITHOUT_A_TRACE} workers died over it outside of any stage ({death.message}); "
+                    "is memory short, or does a script call build() without if __name__ == '__main__'?"
+                )
             return
-        if not note:
-            raise ManifestError(f"{task.name}: two workers died over it outside of any stage ({death.message}); is memory short?")
-        hung = time.time() - note["began"] >= note["allowed_s"]
-        outcome = (
-            Failed("timeout", f"stage {note['stage']} took over {note['allowed_s']:.0f} s, twice")
-            if hung
-            else Failed("crash", f"two workers died in stage {note['stage']}: {death.message}")
-        )
-        self.bench.store.put(note["key"], outcome)
+        note = json.loads(text)
+        deaths[note["key"]] += 1
+        if deaths[note["key"]] < CRASHES_THAT_POISON:
+            return
+        if time.time() - note["began"] >= note["allowed_s"]:
+            outcome = Failed("timeout", f"stage {note['stage']} took over {note['allowed_s']:.0f} s, twice")
+        else:
+            outcome = Failed("crash", f"two workers died in stage {note['stage']}: {death.message}")
+        store.put(note["key"], outcome)
 
 
 def _families(recipe: Recipe) -> list[str]:
@@ -240,7 +269,11 @@ def _manifest(inputs: Inputs, out: Path, clips: Sequence[ClipRow], parts: list[S
         recipe=content,
         recipe_digest=digest_of(content),
         stages=[planned.record() for planned in inputs.plan.stages],
-        columns=[column_spec(c) for family in families for c in family_columns(family, inputs.plan.made)[family != "clips" :]],
+        columns=[
+            column_spec(replace(c, rate=inputs.plan.rates.get(c.name, c.rate)))
+            for family in families
+            for c in family_columns(family, inputs.plan.made)[family != "clips" :]
+        ],
         families=families,
         parts=parts,
         clips=len(clips),
@@ -249,17 +282,8 @@ def _manifest(inputs: Inputs, out: Path, clips: Sequence[ClipRow], parts: list[S
         contains_stand_ins=any(clip.source["stand_in"] for clip in clips),
         accounting=accounts.table(),
         quarantine=QuarantineFile(file=QUARANTINE_FILE, sha256=file_digest(out / QUARANTINE_FILE), count=len(lines)),
-        environment=environment(),
+        environment=merged([environment(), *accounts.made_with]),
     ).sealed()
-
-
-def environment() -> dict[str, str]:
-    """Versions of what the bytes depend on."""
-    versions = {"python": platform.python_version()}
-    for name in ("headloom", "numpy", "scipy", "pyarrow", "av", "opencv-python-headless", "noisereduce", "torch"):
-        with suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
-    return versions
 
 
 def _remove_unlisted(out: Path, manifest: DatasetManifest) -> None:
@@ -267,7 +291,7 @@ def _remove_unlisted(out: Path, manifest: DatasetManifest) -> None:
     listed = {out / file.path for part in manifest.parts for file in part.files.values()}
     for family in FAMILIES:
         for path in (out / family).glob("*"):
-            if path not in listed and (path.suffix == ".parquet" or path.name.startswith(TEMPORARY)):
+            if path not in listed and (is_shard(path.name) or path.name.startswith(TEMPORARY)):
                 path.unlink()
     for path in out.glob(f"{TEMPORARY}*"):
         path.unlink()

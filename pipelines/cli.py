@@ -204,13 +204,12 @@ def quarantine(
         ]
         show_table(f"quarantine of {dataset}", rows, False)
     if retry:
+        from pipelines.build import OWN_STORE
         from pipelines.store import Store
 
-        store = Store(_last_run(dataset)["store"])
-        failed = [entry for entry in entries if entry.outcome == "failed" and entry.key]
-        for entry in failed:
-            store.discard(entry.key)
-        print(f"{len(failed)} failures forgotten; run the same build again", file=sys.stderr)
+        store = Store(_last_run(dataset)["store"] or str(dataset / OWN_STORE))
+        forgotten = sum(store.discard(entry.key) for entry in entries if entry.outcome == "failed" and entry.key)
+        print(f"{forgotten} failures forgotten; run the same build again", file=sys.stderr)
 
 
 @assets_app.command("list")
@@ -259,7 +258,7 @@ def _manifest(dataset: Path) -> DatasetManifest:
 def _last_run(dataset: Path) -> dict[str, Any]:
     """The account of the last run, or an empty one: it is beside the dataset, not part of it."""
     path = dataset / "run.json"
-    return dict(json.loads(path.read_text())) if path.is_file() else {"stages": [], "store": str(dataset / ".store")}
+    return dict(json.loads(path.read_text())) if path.is_file() else {"stages": [], "store": ""}
 
 
 def main() -> None:
@@ -273,5 +272,6 @@ def main() -> None:
         print(f"headloom: this needs the package {error.name}; pip install 'headloom[all]'", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        print(f"headloom: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"headloom: {place}{error.strerror or error}", file=sys.stderr)
         sys.exit(2)

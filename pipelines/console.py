@@ -7,13 +7,14 @@ import sys
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from pipelines.account import Accounts
+if TYPE_CHECKING:
+    from pipelines.account import Accounts  # at run time it would need the decoders, and reading a dataset must not
 
 _LINE_EVERY_S = 10.0
 

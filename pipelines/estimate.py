@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
+from pipelines.account import own_results
 from pipelines.build import Inputs, store_url
 from pipelines.execute import TakeRun
 from pipelines.rates import rate_of
@@ -15,7 +16,7 @@ from pipelines.store import Store
 def estimate(inputs: Inputs, out: Path) -> tuple[list[dict[str, Any]], float, float]:
     """One row for each stage, and in all the seconds of one core and the bytes that the missing results will take.
 
-    Nothing is computed or written. What lies behind a missing result cannot be looked up, so it counts as missing;
+    Nothing is computed. What lies behind a missing result cannot be looked up, so it counts as missing;
     its amount is taken from the length of the takes.
     """
     store = Store(store_url(inputs.recipe, out))
@@ -24,7 +25,7 @@ def estimate(inputs: Inputs, out: Path) -> tuple[list[dict[str, Any]], float, fl
     missing_s: defaultdict[str, float] = defaultdict(float)
     for task in inputs.tasks():
         report = TakeRun(inputs.plan, store, task, compute=False).run()
-        for event in report.events:
+        for event in own_results(report.events, inputs.plan):
             stored[event.stage] += 1
         for stage, media_s in report.missing:
             for later in stages[stages.index(stage) :]:

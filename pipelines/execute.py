@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from manifests.columns import COLUMNS
-from manifests.document import digest_of, file_digest
-from manifests.stage import Done, Failed, Outcome, Rejected, Take, Unreadable
+from manifests.document import ManifestError, digest_of, file_digest
+from manifests.stage import PASSING_FAILURES, Done, Failed, Outcome, Rejected, Take, Unreadable
+from pipelines.environment import environment
 from pipelines.plan import Plan, PlannedStage
 from pipelines.store import DamagedResult, Result, Store
 
@@ -65,13 +66,13 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class ClipRow:
-    """A clip that passed every stage: where each of its columns is stored, as (key, row)."""
+    """A clip that passed every stage: where each stage's result for it is stored, as (key, row)."""
 
     clip_id: str
     n_frames: int
     seconds: float
     source: Mapping[str, Any]
-    cells: Mapping[str, tuple[str, int]]
+    results: Mapping[str, tuple[str, int]]
 
 
 @dataclass(slots=True)
@@ -81,6 +82,8 @@ class TakeReport:
     task: TakeTask
     events: list[Event] = field(default_factory=list)
     clips: list[ClipRow] = field(default_factory=list)
+    made_with: list[Mapping[str, str]] = field(default_factory=list)
+    """The environments, all different, in which the results were made."""
     missing: list[tuple[str, float]] = field(default_factory=list)
     """With ``compute=False``: the first stage that is not stored and the seconds of media that it would work on."""
 
@@ -161,8 +164,9 @@ class TakeRun:
             if not self._within_limits(report, planned, cells, result):
                 return
         frames, seconds = cells["n_frames"].load(), _length_s(cells)
-        stored = {name: cell.stored_at for name, cell in cells.items() if cell.stored_at is not None}
-        report.clips.append(ClipRow(clip_id, frames, seconds, self.task.source, stored))
+        makers = self.plan.makers
+        results = {makers[name]: cell.stored_at for name, cell in cells.items() if cell.stored_at is not None}
+        report.clips.append(ClipRow(clip_id, frames, seconds, self.task.source, results))
 
     def _step(self, report: TakeReport, planned: PlannedStage, unit: str, cells: Mapping[str, _Cell]) -> Result | None:
         """The stored or computed result of one stage for one unit; ``None`` when it was rejected or failed."""
@@ -177,8 +181,8 @@ class TakeRun:
             began = time.perf_counter()
             outcome = self._source_problem() or self._compute(planned, key, unit, inputs)
             seconds = time.perf_counter() - began
-            if isinstance(outcome, Failed) and outcome.kind == "missing":
-                result = Result(key, outcome, [], 0, self.store)  # not stored: the file may be there the next time
+            if isinstance(outcome, Failed) and outcome.kind in PASSING_FAILURES:
+                result = Result(key, outcome, [], 0, environment(), self.store)
             else:
                 result = self.store.put(key, outcome, planned.stage.writes)
         event = Event(
@@ -198,6 +202,8 @@ class TakeRun:
             case Failed(kind, message):
                 event = replace(event, outcome="failed", reason=kind, message=message)
         report.events.append(event)
+        if result.made_with not in report.made_with:
+            report.made_with.append(result.made_with)
         return result if event.outcome == "done" else None
 
     def _media_s(self, planned: PlannedStage, cells: Mapping[str, _Cell]) -> float:
@@ -243,6 +249,10 @@ class TakeRun:
                 outcome = planned.stage.run(**values)
             except Unreadable as error:
                 return Failed("unreadable", str(error))
+            except ImportError as error:
+                raise ManifestError(f"stage {planned.name} needs the package {error.name}; install it and go on") from None
+            except (OSError, MemoryError) as error:
+                return Failed("machine", f"{type(error).__name__}: {error}")
             except Exception as error:
                 # Anything else is a mistake of ours or a case not thought of: the item is set aside with the place.
                 place = traceback.extract_tb(error.__traceback__)[-1]

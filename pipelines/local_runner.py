@@ -12,7 +12,7 @@ from multiprocessing.context import SpawnProcess
 from types import TracebackType
 from typing import Any, Self
 
-from pipelines.runner import WORKER_ENVIRONMENT, Died
+from pipelines.runner import WORKER_ENVIRONMENT, Died, portable
 from pipelines.work import Task, Workbench
 from prep.children import end_with_parent, how_it_ended
 
@@ -32,6 +32,7 @@ class LocalRunner:
         return self._workers - len(self._busy)
 
     def submit(self, task: Task) -> None:
+        self._idle = [worker for worker in self._idle if worker.process.is_alive()]
         worker = self._idle.pop() if self._idle else _Worker(self._context, self._bench)
         worker.task = task
         self._busy.append(worker)
@@ -90,5 +91,5 @@ def _work(pipe: Connection, bench: Workbench) -> None:
         try:
             result: Any = bench.perform(task)
         except Exception as error:
-            result = error
+            result = portable(error)
         pipe.send(result)

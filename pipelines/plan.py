@@ -38,15 +38,22 @@ class PlannedStage:
     def parameters(self) -> dict[str, Any]:
         return self.stage.model_dump(mode="json")
 
+    @property
+    def _places(self) -> set[str]:
+        """Parameters that say where files are; what is in them is in ``files``."""
+        values = {name: getattr(self.stage, name) for name in type(self.stage).model_fields}
+        return {n for n, v in values.items() if isinstance(v, Path) or (isinstance(v, tuple) and v and isinstance(v[0], Path))}
+
     def key(self, inputs: Mapping[str, str]) -> str:
         """Key of this stage's result for inputs with these keys."""
         return digest_of(
             {
                 "stage": self.name,
                 "version": self.stage.version,
-                "parameters": self.parameters,
+                "parameters": {name: value for name, value in self.parameters.items() if name not in self._places},
                 "models": dict(self.models),
-                "files": dict(self.files),
+                "files": list(self.files.values()),
+                "columns": [(c.name, c.dtype, c.shape, c.encoding) for c in map(COLUMNS.__getitem__, self.stage.writes)],
                 "inputs": dict(inputs),
             }
         )
@@ -70,6 +77,16 @@ class Plan:
 
     stages: tuple[PlannedStage, ...]
     limits: Mapping[str, Limit]
+
+    @property
+    def makers(self) -> dict[str, str]:
+        """The stage that makes each column."""
+        return {name: planned.name for planned in self.stages for name in planned.stage.writes}
+
+    @property
+    def rates(self) -> dict[str, str]:
+        """Rates of columns that follow from parameters instead of the table."""
+        return {name: rate for planned in self.stages for name, rate in planned.stage.rates().items()}
 
     @property
     def made(self) -> set[str]:

@@ -15,7 +15,7 @@ import ray
 from ray.exceptions import RayActorError, RayError
 
 from manifests.document import ManifestError
-from pipelines.runner import WORKER_ENVIRONMENT, Died
+from pipelines.runner import WORKER_ENVIRONMENT, Died, portable
 from pipelines.work import Task, Workbench
 
 _START_S = 180.0
@@ -35,7 +35,7 @@ class _Worker:
         try:
             return self._bench.perform(task)
         except Exception as error:
-            return error
+            return portable(error)
 
 
 class RayRunner:
@@ -53,7 +53,7 @@ class RayRunner:
             if address:
                 ray.init(address=address, **quiet)
             else:
-                ray.init(num_cpus=workers + 1, include_dashboard=False, **quiet)
+                ray.init(address="local", num_cpus=workers + 1, include_dashboard=False, **quiet)
         self._bench = ray.put(bench)
         self._workers = workers
         self._wants = {

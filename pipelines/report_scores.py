@@ -23,10 +23,11 @@ _FLOOR = 76
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One numeric column of the family ``clips``: the values of what was kept and of what it refused.
+    """One numeric column of the family ``clips``: the values of what was kept, and of what it refused.
 
-        Values that are not finite are left out of ``kept`` and counted in ``odd``. ``of`` is what one value stands
-    XX"""
+    Values that are not finite are left out of ``kept`` and counted in ``odd``. ``of`` says what one value stands for,
+    a take or a clip; a ``fact`` describes the recording, other scores judge it. ``whole``: the numbers are integers.
+    """
 
     name: str
     unit: str

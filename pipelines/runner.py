@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import pickle
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -42,8 +45,19 @@ class Runner(Protocol):
         """Let idle workers go; end those that are still at work."""
 
 
+def portable(error: Exception) -> Exception:
+    """``error`` if it survives the way to another process, else its text."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
+
 def usual_workers(memory_mb: int) -> int:
     """One worker for each core that this process may use, but no more than have ``memory_mb`` each."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
-    return max(1, min(cores, memory // max(memory_mb, 1)))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with suppress(OSError, ValueError):  # a container's own limit; "max" where there is none
+        memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return max(1, min(cores, (memory >> 20) // max(memory_mb, 1)))

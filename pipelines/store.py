@@ -10,7 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import shutil
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +24,10 @@ from manifests.atomic import TEMPORARY, write_whole
 from manifests.columns import COLUMNS
 from manifests.document import canonical_json
 from manifests.stage import Done, Failed, Outcome, Rejected
+from pipelines.environment import environment
 
 _MAGIC = "headloom-result-1"
+_LEFT_OVER_S = 24 * 3600.0
 _LINE = len(_MAGIC) + 1 + 12 + 1 + 64 + 1
 
 
@@ -54,6 +59,7 @@ class Result:
     outcome: Done | Rejected | Failed
     rows: Sequence[Mapping[str, Any]]
     media_bytes: int
+    made_with: Mapping[str, str]
     store: Store
 
     def scalar(self, column: str, row: int = 0) -> Any:
@@ -120,7 +126,7 @@ class Store:
         Raises ``manifests.columns.ColumnError`` when a value does not fit its column.
         """
         blobs: list[bytes] = []
-        header: dict[str, Any] = {"rows": []}
+        header: dict[str, Any] = {"rows": [], "made_with": environment()}
         if isinstance(outcome, Done):
             header["outcome"] = "done"
             offset = 0
@@ -151,12 +157,13 @@ class Store:
         self._write(self._path(key), b"".join([line, text, *blobs]))
         return self._result(key, header, _LINE + len(text))
 
-    def discard(self, key: str) -> None:
-        """Forget a result, if it is there."""
-        if self._remote is None:
-            Path(self._path(key)).unlink(missing_ok=True)
-        elif self._remote.exists(self._path(key)):
-            self._remote.rm_file(self._path(key))
+    def discard(self, key: str) -> bool:
+        """Forget a result; whether it was there."""
+        try:
+            Path(self._path(key)).unlink() if self._remote is None else self._remote.rm_file(self._path(key))
+        except FileNotFoundError:
+            return False
+        return True
 
     def read_note(self, name: str) -> bytes | None:
         """A small file of the store's own (rates, markers), or ``None``."""
@@ -183,11 +190,23 @@ class Store:
         elif self._remote.exists(path):
             self._remote.rm_file(path)
 
-    def sweep(self) -> None:
-        """Remove what processes that were ended left half written (local stores only)."""
+    def remove_notes(self, folder: str) -> None:
+        """Remove a folder of notes, if it is there."""
+        path = f"{self._root}/{folder}"
         if self._remote is None:
-            for path in Path(self._root).glob(f"*/{TEMPORARY}*"):
-                path.unlink(missing_ok=True)
+            shutil.rmtree(path, ignore_errors=True)
+        elif self._remote.exists(path):
+            self._remote.rm(path, recursive=True)
+
+    def sweep(self) -> None:
+        """Remove what was left half written over a day ago (local stores only); what is newer another build may be writing."""
+        if self._remote is not None:
+            return
+        left = [*Path(self._root).glob(f"*/{TEMPORARY}*"), *Path(self._root).glob("doing/*/*")]
+        for path in left:
+            with suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > _LEFT_OVER_S:
+                    path.unlink()
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{key[:2]}/{key[2:]}"
@@ -227,7 +246,7 @@ class Store:
             for cells in header["rows"]
         ]
         blobs = [cell.length for row in rows for cell in row.values() if isinstance(cell, Blob)]
-        return Result(key, outcome, rows, sum(blobs), self)
+        return Result(key, outcome, rows, sum(blobs), header["made_with"], self)
 
 
 def _plain(value: Any) -> Any:

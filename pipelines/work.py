@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from manifests.columns import COLUMNS, family_columns
 from manifests.dataset import ShardFile, ShardPart
+from manifests.document import digest_of
 from manifests.shards import content_key, reusable, shard_path, write_shard
 from pipelines.execute import ClipRow, TakeReport, TakeRun, TakeTask
 from pipelines.plan import Plan
-from pipelines.store import Store
+from pipelines.store import DamagedResult, Result, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,24 +54,25 @@ class Workbench:
 
 
 def write_part(plan: Plan, store: Store, out: Path, task: PartTask) -> ShardPart:
-    """Write the files of one part, one for each family; a file that would be the same is kept."""
+    """Write the files of one part, one for each family; a file that would hold the same is kept.
+
+    Raises ``DamagedResult`` when a stored value was changed.
+    """
+    clips = [_Values(plan.makers, store, clip) for clip in task.clips]
     files = {}
     for family in task.families:
-        columns = family_columns(family, plan.made)
+        columns = [replace(c, rate=plan.rates.get(c.name, c.rate)) for c in family_columns(family, plan.made)]
         names = [c.name for c in columns]
         makers = [planned.record().model_dump() for planned in plan.stages if set(planned.stage.writes) & set(names)]
         metadata = {"format": "headloom/shard", "family": family, "part": task.number, "stages": makers}
-        cells = [
-            (clip.clip_id, *(str(clip.cells[n] if n in clip.cells else clip.source[n]) for n in names if n != "clip_id"))
-            for clip in task.clips
-        ]
-        key = content_key(family, columns, metadata, cells)
+        key = content_key(family, columns, metadata, ([clip.content_key(name) for name in names] for clip in clips))
         known = task.known.get(family)
         if known is not None and reusable(out, known, key):
             files[family] = known
             continue
         path = shard_path(family, task.number, key)
-        size, sha256 = write_shard(out / path, columns, metadata, (_row(store, clip, names) for clip in task.clips))
+        rows = ({name: clip.stored(name) for name in names} for clip in clips)
+        size, sha256 = write_shard(out / path, columns, metadata, rows)
         files[family] = ShardFile(path=path, bytes=size, sha256=sha256, content_key=key)
     return ShardPart(
         clips=len(task.clips),
@@ -81,17 +83,27 @@ def write_part(plan: Plan, store: Store, out: Path, task: PartTask) -> ShardPart
     )
 
 
-def _row(store: Store, clip: ClipRow, names: Sequence[str]) -> dict[str, Any]:
-    """Stored values of one clip's columns, each result file opened once."""
-    results = {key: store.get(key) for key in {clip.cells[n][0] for n in names if n in clip.cells}}
-    row: dict[str, Any] = {}
-    for name in names:
-        if name not in clip.cells:
-            row[name] = COLUMNS[name].to_stored(COLUMNS[name].check(clip.source[name]))
-            continue
-        key, number = clip.cells[name]
-        result = results[key]
-        if result is None:
-            raise FileNotFoundError(f"store {store.url}: result {key} has gone; run the same command again")
-        row[name] = result.stored(name, number)
-    return row
+class _Values:
+    """The columns of one clip, wherever they are stored; each result's header is read once."""
+
+    def __init__(self, makers: Mapping[str, str], store: Store, clip: ClipRow) -> None:
+        self._makers = makers
+        self._source = clip.source
+        self._results: dict[str, tuple[Result, int]] = {}
+        for stage, (key, row) in clip.results.items():
+            result = store.get(key)
+            if result is None:
+                raise DamagedResult(key)  # removed, or its header was found damaged: either way it is made again
+            self._results[stage] = result, row
+
+    def content_key(self, name: str) -> str:
+        if name in self._source:
+            return digest_of(self._source[name])
+        result, row = self._results[self._makers[name]]
+        return result.content_key(name, row)
+
+    def stored(self, name: str) -> Any:
+        if name in self._source:
+            return COLUMNS[name].to_stored(COLUMNS[name].check(self._source[name]))
+        result, row = self._results[self._makers[name]]
+        return result.stored(name, row)

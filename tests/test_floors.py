@@ -1,9 +1,13 @@
 """The house rule: each folder imports only those above it, and Ray only where it is allowed."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import environment
 
 ROOT = Path(__file__).parent.parent
 FLOORS = ["manifests", "prep", "fitting", "training", "pipelines"]
@@ -43,6 +47,14 @@ def test_the_ground_floor_is_plain_data() -> None:
     media = {"av", "cv2", "scipy", "skimage", "soundfile", "noisereduce"}
     for path in rooms("manifests"):
         assert not imported_packages(path) & (HEAVY | media), path
+
+
+def test_reading_a_dataset_and_asking_for_help_need_no_decoder() -> None:
+    """With the decoders, Ray and Torch blocked, the reader and the command line still import."""
+    blocked = ["av", "cv2", "scipy", "skimage", "soundfile", "noisereduce", "torch", "ray"]
+    code = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import manifests.reader, manifests.verify, pipelines.cli"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_wrong_arrow_is_noticed(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from pipelines.build import environment
+from pipelines.environment import environment
 
 ROOT = Path(__file__).parents[2]
 

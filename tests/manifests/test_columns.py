@@ -50,6 +50,8 @@ def test_arrays_survive_storing(data: st.DataObject) -> None:
         ("wave", np.zeros(5, np.float32), "wants int16, got float32"),
         ("mel", np.zeros((80, 3), np.complex64), "wants float32, got complex64"),
         ("person", 3, "wants text, got int"),
+        ("n_frames", 2**32 + 5, "wants int32, got numbers up to 4294967301"),
+        ("n_frames", True, "wants int32, got bool"),
         ("video256", b"", "wants bytes"),
         ("n_frames", np.zeros(1, np.int32), r"wants shape \(\), got \(1,\)"),
     ],

@@ -14,6 +14,7 @@ from manifests.recipe import Limit
 from manifests.verify import verify
 from pipelines.build import Inputs, build
 from pipelines.local_runner import LocalRunner
+from pipelines.work import Workbench
 from tests.pipelines.toys import toy_inputs, toy_plan
 
 GOOD = {f"take {n}.txt": "good" + "." * n for n in range(6)}
@@ -58,11 +59,12 @@ def test_a_second_build_reuses_everything_and_says_so(tmp_path: Path) -> None:
 def test_refitting_one_column_rewrites_its_family_alone(tmp_path: Path) -> None:
     build_locally(toy_inputs(tmp_path, GOOD, families=["clips", "audio"]), tmp_path / "out")
     before = DatasetManifest.load(tmp_path / "out" / DATASET_FILE)
-    run = build_locally(toy_inputs(tmp_path, GOOD, toy_plan(pitch=2)), tmp_path / "out")
+    run = build_locally(toy_inputs(tmp_path, GOOD, toy_plan(gain=2)), tmp_path / "out")
     after = DatasetManifest.load(tmp_path / "out" / DATASET_FILE)
-    assert {row["stage"] for row in run["stages"] if row["computed"]} == {"sound", "mel"}
-    # The loudness is a score, so the index changes with the wave; no other file is left behind.
-    assert [p.files["audio"].path for p in before.parts] != [p.files["audio"].path for p in after.parts]
+    assert {row["stage"] for row in run["stages"] if row["computed"]} == {"mel"}
+    for old, new in zip(before.parts, after.parts, strict=True):
+        assert old.files["clips"] == new.files["clips"], "no column of this family was made anew"
+        assert old.files["audio"].sha256 != new.files["audio"].sha256
     assert list(verify(tmp_path / "out")) == []
 
 
@@ -91,8 +93,8 @@ def test_every_kind_of_trouble_is_set_aside_and_the_good_are_unharmed(tmp_path: 
     assert probe.adds_up
     lines = (tmp_path / "all" / "out" / "quarantine.jsonl").read_text().splitlines()
     told = {entry["source_uri"]: entry["message"] for entry in map(json.loads, lines)}
-    assert "SIGKILL" in told["d.txt"]
-    assert "took over" in told["e.txt"]
+    assert "SIGKILL" in told["takes/d.txt"]
+    assert "took over" in told["takes/e.txt"]
     again = build_locally(inputs, tmp_path / "all" / "out")
     assert sum(row["computed"] for row in again["stages"]) == 0, "what is poisoned is not tried again by itself"
 
@@ -104,7 +106,7 @@ def test_duplicates_and_unreadable_items_are_accounted_at_the_scan(tmp_path: Pat
     scan = accounts(tmp_path / "out")["scan", "take"]
     assert (scan.entered, scan.done, scan.duplicate, scan.failed) == (7, 5, 1, {"unreadable": 1})
     lines = (tmp_path / "out" / "quarantine.jsonl").read_text()
-    assert "exact duplicate of take 0.txt" in lines
+    assert "exact duplicate of takes/take 0.txt" in lines
 
 
 def test_a_build_of_nothing_but_trouble_is_an_empty_dataset(tmp_path: Path) -> None:
@@ -152,8 +154,12 @@ def test_half_written_files_of_a_killed_build_are_swept_up(tmp_path: Path) -> No
     inputs = toy_inputs(tmp_path, GOOD)
     build_locally(inputs, tmp_path / "out")
     (tmp_path / "out" / "audio" / ".headloom-tmp-0123").write_bytes(b"half")
-    (tmp_path / "out" / "audio" / "part-00007-0123.parquet").write_bytes(b"of an earlier build")
+    (tmp_path / "out" / "audio" / "part-00007-0123456789ab.parquet").write_bytes(b"of an earlier build")
+    own = tmp_path / "out" / "audio" / "my own.parquet"
+    own.write_bytes(b"the user's")
     build_locally(inputs, tmp_path / "out")
+    assert own.read_bytes() == b"the user's", "what we did not write is not ours to remove"
+    own.unlink()
     assert list(verify(tmp_path / "out")) == []
     assert not list((tmp_path / "out").rglob(".headloom-tmp*"))
 
@@ -167,10 +173,51 @@ def test_a_result_damaged_in_the_store_is_made_again_when_its_shard_is_written(t
     data = bytearray(largest.read_bytes())
     data[-100] ^= 1
     largest.write_bytes(data)
-    run = build_locally(inputs, tmp_path / "out")
+    run = build_locally(inputs, tmp_path / "out", workers=2)
     assert run["digest"] == digest
     assert sum(row["computed"] for row in run["stages"]) == 1
     assert list(verify(tmp_path / "out")) == []
+
+
+def test_idle_workers_that_die_cost_nothing(tmp_path: Path) -> None:
+    inputs = toy_inputs(tmp_path, GOOD)
+    runners: list[LocalRunner] = []
+
+    def start(bench: Workbench) -> LocalRunner:
+        runners.append(LocalRunner(bench, 2))
+        return runners[-1]
+
+    def kill_the_idle(phase: str, done: int, *_: object) -> None:
+        if phase == "takes" and done == len(GOOD):
+            for worker in runners[0]._idle:
+                worker.process.kill()
+
+    build(inputs, tmp_path / "out", start, kill_the_idle)
+    assert list(verify(tmp_path / "out")) == []
+
+
+def test_results_made_with_other_versions_do_not_pass_for_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = toy_inputs(tmp_path, GOOD)
+    build_locally(inputs, tmp_path / "out")
+    ours = DatasetManifest.load(tmp_path / "out" / DATASET_FILE).environment
+    monkeypatch.setattr("pipelines.build.environment", lambda: {**ours, "numpy": "99"})
+    build_locally(inputs, tmp_path / "out")
+    assert DatasetManifest.load(tmp_path / "out" / DATASET_FILE).environment["numpy"] == f"{ours['numpy']}, 99"
+
+
+def test_relative_folders_mean_the_same_to_every_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = toy_inputs(tmp_path, GOOD)
+    monkeypatch.chdir(tmp_path)
+    benches: list[Workbench] = []
+
+    def start(bench: Workbench) -> LocalRunner:
+        benches.append(bench)
+        return LocalRunner(bench, 1)
+
+    build(inputs, Path("out"), start)
+    assert Path(benches[0].out).is_absolute()
+    assert Path(benches[0].store.url).is_absolute()
+    assert not list((tmp_path / "out" / ".store").glob("doing/*")), "notes of what is being done go with the build"
 
 
 def test_idle_workers_are_let_go(tmp_path: Path) -> None:

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from manifests.dataset import DATASET_FILE, DatasetManifest
+from manifests.atomic import write_whole
+from manifests.dataset import DATASET_FILE, DatasetManifest, QuarantineEntry
 from manifests.reader import Dataset
+from manifests.stage import Failed
+from pipelines.store import Store
 from tests.conftest import Headloom
 
 
@@ -65,7 +68,7 @@ def test_plan_shows_what_would_run_and_what_is_stored(takes: Path, dataset: Path
     fresh = json.loads(headloom("plan", "talking_clips", "--set", source(takes), "--out", str(tmp_path), "--json").stdout)
     assert all(row["stored"] == 0 and row["to run (media s)"] > 8 for row in fresh)
     done = json.loads(headloom("plan", "talking_clips", "--set", source(takes), "--out", str(dataset), "--json").stdout)
-    assert all(row["stored"] >= 3 and row["to run (media s)"] == 0 for row in done)
+    assert all(row["stored"] == 3 and row["to run (media s)"] == 0 for row in done)
     assert {row["rate"] for row in done} == {"measured"}
     other = json.loads(
         headloom(
@@ -112,7 +115,7 @@ def test_strict_is_exit_code_3_when_something_was_refused(takes: Path, dataset: 
     assert headloom(*arguments, "--strict", check=False).returncode == 3
     assert headloom(*arguments, check=False).returncode == 0
     told = json.loads(headloom("quarantine", str(tmp_path / "d"), "--json").stdout)
-    assert [(entry["source_uri"], entry["outcome"]) for entry in told] == [("empty.mp4", "failed")]
+    assert [(entry["source_uri"], entry["outcome"]) for entry in told] == [("mixed/empty.mp4", "failed")]
 
 
 def test_names_of_any_kind_and_equal_names_in_different_folders(
@@ -127,12 +130,12 @@ def test_names_of_any_kind_and_equal_names_in_different_folders(
     headloom("build", "talking_clips", "--set", f"source={tmp_path / 's.yaml'}", "--out", str(tmp_path / "d"), *stored(dataset))
     run = json.loads((tmp_path / "d" / "run.json").read_text())
     assert sum(row["computed"] for row in run["stages"]) == 0, "the same content under another name is known"
-    assert sorted(Dataset(tmp_path / "d").clips["source_uri"].to_pylist()) == sorted(names)
+    assert sorted(Dataset(tmp_path / "d").clips["source_uri"].to_pylist()) == sorted(f"videos/{name}" for name in names)
     headloom("report", str(tmp_path / "d"))
     assert "<blink>" not in (tmp_path / "d" / "report.html").read_text()
 
 
-def test_retry_forgets_failures(takes: Path, headloom: Headloom, tmp_path: Path) -> None:
+def test_a_file_that_comes_back_is_tried_again_by_itself(takes: Path, headloom: Headloom, tmp_path: Path) -> None:
     shutil.copytree(takes, tmp_path / "videos")
     victim = next(iter(sorted((tmp_path / "videos").iterdir())))
     headloom("scan", str(tmp_path / "videos"), "-o", str(tmp_path / "s.yaml"))
@@ -142,9 +145,35 @@ def test_retry_forgets_failures(takes: Path, headloom: Headloom, tmp_path: Path)
     headloom(*arguments)
     assert len(Dataset(tmp_path / "d")) == 2
     victim.write_bytes(whole)
-    headloom("quarantine", str(tmp_path / "d"), "--retry")
     headloom(*arguments)
     assert len(Dataset(tmp_path / "d")) == 3
+
+
+def test_retry_forgets_failures_wherever_the_dataset_lies(takes: Path, headloom: Headloom, tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "damaged.mp4").write_bytes(next(iter(sorted(takes.iterdir()))).read_bytes())
+    headloom("scan", "videos", "-o", "s.yaml", cwd=tmp_path)
+    store = Store(str(tmp_path / "d" / ".store"))
+    headloom("build", "talking_clips", "--set", "source=s.yaml", "--out", "d", cwd=tmp_path)
+    (clip,) = Dataset(tmp_path / "d").clips["clip_id"].to_pylist()
+    entry = QuarantineEntry(
+        stage="probe", level="take", unit=clip, source_uri="x", outcome="failed", reason="error", key="ab" * 32
+    )
+    store.put(entry.key, Failed("error", "as if it had failed"))
+    manifest = DatasetManifest.load(tmp_path / "d" / DATASET_FILE)
+    write_whole(tmp_path / "d" / manifest.quarantine.file, (entry.model_dump_json() + "\n").encode())
+    (tmp_path / "d").rename(tmp_path / "moved")
+    assert "1 failures forgotten" in headloom("quarantine", ".", "--retry", cwd=tmp_path / "moved").stderr
+    assert "0 failures forgotten" in headloom("quarantine", "moved", "--retry", cwd=tmp_path).stderr
+
+
+def test_another_hop_is_another_rate(takes: Path, dataset: Path, headloom: Headloom, tmp_path: Path) -> None:
+    hop = ["--set", "stages.mel.hop=160"]
+    headloom("build", "talking_clips", "--set", source(takes), *hop, "--out", str(tmp_path / "d"), *stored(dataset))
+    data = Dataset(tmp_path / "d")
+    assert data.columns["mel"].rate == "100/s"
+    clip = data.read(0, "mel", "wave")
+    assert clip["mel"].shape == (80, 1 + len(clip["wave"]) // 160)
 
 
 def test_model_files_are_listed(headloom: Headloom) -> None:

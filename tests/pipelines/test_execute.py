@@ -1,9 +1,11 @@
 """Running a take: reuse by content, limits without recomputing, and an account in which nothing disappears."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from manifests.columns import COLUMNS
 from manifests.recipe import Limit
 from pipelines.account import Accounts
 from pipelines.execute import TakeReport, TakeRun
@@ -40,7 +42,7 @@ def test_the_same_content_under_another_name_is_reused(tmp_path: Path) -> None:
     inputs = toy_inputs(tmp_path, {"b other.txt": "good"})
     report = TakeRun(inputs.plan, Store(str(tmp_path / "store")), inputs.tasks()[0]).run()
     assert computed(report) == set()
-    assert report.clips[0].source["source_uri"] == "b other.txt"
+    assert report.clips[0].source["source_uri"] == "takes/b other.txt"
 
 
 def test_a_limit_rejects_where_the_score_is_made_and_may_change_for_free(tmp_path: Path) -> None:
@@ -95,15 +97,27 @@ def test_a_changed_or_missing_file_fails_but_is_tried_again(tmp_path: Path) -> N
     assert len(TakeRun(inputs.plan, store, task).run().clips) == 4
 
 
+def test_a_fault_of_the_machine_is_not_held_against_the_item(tmp_path: Path) -> None:
+    for _ in range(2):
+        (event,) = run(tmp_path, "poor").events
+        assert (event.outcome, event.reason, event.reused) == ("failed", "machine", False)
+
+
+def test_another_stored_form_of_a_column_is_another_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path, "good")
+    monkeypatch.setitem(COLUMNS, "mel", replace(COLUMNS["mel"], encoding="zstd"))
+    assert computed(run(tmp_path, "good")) == {"mel"}
+
+
 def test_a_damaged_result_is_made_again(tmp_path: Path) -> None:
     first = run(tmp_path, "good")
-    key = first.clips[0].cells["wave"][0]
+    key = first.clips[0].results["sound"][0]
     path = tmp_path / "store" / key[:2] / key[2:]
     good = path.read_bytes()
     path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
     again = run(tmp_path, "good", Plan((*toy_plan().stages[:4],), {}))
     assert computed(again) == set(), "nobody reads it, so nobody notices"
-    mel = first.clips[0].cells["mel"][0]
+    mel = first.clips[0].results["mel"][0]
     (tmp_path / "store" / mel[:2] / mel[2:]).unlink()
     assert computed(run(tmp_path, "good")) == {"sound", "mel"}
     assert path.read_bytes() == good

@@ -1,11 +1,10 @@
 """Real recordings and real trouble, where they are at hand: every file ends with a reason, the good ones unharmed."""
 
-import json
 from pathlib import Path
 
 import pytest
 
-from manifests.dataset import DATASET_FILE, DatasetManifest, QuarantineEntry
+from manifests.dataset import DATASET_FILE, DatasetManifest
 from manifests.reader import Dataset
 from manifests.verify import verify
 from tests.conftest import Headloom
@@ -27,8 +26,9 @@ def bad(shared: Path, headloom: Headloom, tmp_path_factory: pytest.TempPathFacto
 def test_every_bad_file_ends_with_an_outcome_and_a_reason(bad: Path, shared: Path) -> None:
     manifest = DatasetManifest.load(bad / DATASET_FILE)
     assert all(account.adds_up for account in manifest.accounting)
-    entries = [QuarantineEntry.model_validate_json(line) for line in (bad / "quarantine.jsonl").read_text("utf-8").splitlines()]
-    files = {p.relative_to(shared / "real" / "bad").as_posix() for p in (shared / "real" / "bad").rglob("*") if p.suffix in VIDEO}
+    entries = manifest.quarantine.read(bad)
+    folder = shared / "real" / "bad"
+    files = {f"bad/{path.relative_to(folder).as_posix()}" for path in folder.rglob("*") if path.suffix in VIDEO}
     made = set(Dataset(bad).clips["source_uri"].to_pylist())
     told = {entry.source_uri for entry in entries}
     assert files <= made | told, "nothing disappears"
@@ -51,14 +51,12 @@ def test_the_good_among_the_bad_are_unharmed(bad: Path) -> None:
         "audio_8k_mono",
         "interlaced_tff",
     ]
-    assert {f"derived/{name}.mp4" for name in good} <= made
+    assert {f"bad/derived/{name}.mp4" for name in good} <= made
 
 
 def test_each_trouble_gets_a_reason_that_fits(bad: Path) -> None:
-    reasons: dict[str, str] = {}
-    for line in (bad / "quarantine.jsonl").read_text("utf-8").splitlines():
-        entry = json.loads(line)
-        reasons[entry["source_uri"]] = f"{entry['stage']}: {entry['reason']}: {entry['message']}"
+    entries = DatasetManifest.load(bad / DATASET_FILE).quarantine.read(bad)
+    reasons = {entry.source_uri: f"{entry.stage}: {entry.reason}: {entry.message}" for entry in entries}
     for uri, word in {
         "natural/corrupt/zero_byte.webm": "empty",
         "natural/corrupt/lfs_pointer.avi": "git-LFS",
@@ -73,7 +71,7 @@ def test_each_trouble_gets_a_reason_that_fits(bad: Path) -> None:
         "derived/two_faces_left_speaks.mp4": "rival_face",
     }.items():
         if word:
-            assert word in reasons.get(uri, "not in quarantine"), (uri, reasons.get(uri))
+            assert word in reasons.get(f"bad/{uri}", "not in quarantine"), (uri, reasons.get(f"bad/{uri}"))
 
 
 def test_real_clips_become_a_dataset(shared: Path, headloom: Headloom, tmp_path: Path) -> None:
@@ -86,7 +84,7 @@ def test_real_clips_become_a_dataset(shared: Path, headloom: Headloom, tmp_path:
     headloom("verify", out)
     headloom("report", out)
     dataset = Dataset(out)
-    assert set(dataset.clips["source_uri"].to_pylist()) == set(names)
+    assert set(dataset.clips["source_uri"].to_pylist()) == {f"clips/{name}" for name in names}
     for row in range(len(dataset)):
         clip = dataset.read(row)
         assert clip["wave"].shape[0] == round(clip["n_frames"] * 640)

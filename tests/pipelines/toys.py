@@ -31,6 +31,8 @@ class Look(Stage):
             raise Unreadable("the text is broken")
         if text.startswith("strange"):
             raise RuntimeError("did not expect that")
+        if text.startswith("poor"):
+            raise OSError(28, "No space left on device")
         if text.startswith("unfit"):
             return Rejected("too strange", 0.5, 0.7, "a longer story")
         if text.startswith("crash"):
@@ -93,12 +95,14 @@ class Listen(Stage):
     version: ClassVar[int] = 1
     writes: ClassVar[tuple[str, ...]] = ("mel",)
 
+    gain: int = 1
+
     def run(self, wave: np.ndarray) -> Outcome:
-        return Done({"mel": np.tile(wave[:16].astype(np.float32), (80, 1))})
+        return Done({"mel": np.tile(self.gain * wave[:16].astype(np.float32), (80, 1))})
 
 
-def toy_plan(pitch: int = 1, limits: dict[str, Limit] | None = None) -> Plan:
-    stages = tuple(PlannedStage(stage, {}, {}) for stage in (Look(), CutUp(), Sing(pitch=pitch), Blur(), Listen()))
+def toy_plan(pitch: int = 1, gain: int = 1, limits: dict[str, Limit] | None = None) -> Plan:
+    stages = tuple(PlannedStage(stage, {}, {}) for stage in (Look(), CutUp(), Sing(pitch=pitch), Blur(), Listen(gain=gain)))
     _check_order(stages)
     return Plan(stages, limits or {})
 
