@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,16 @@ class QuarantineEntry(Part):
     score: float | None = None
     threshold: float | None = None
     key: str = ""
+
+
+def quarantine_name(sha256: str) -> str:
+    """Name of the list of refusals with this checksum."""
+    return f"quarantine-{sha256[:12]}.jsonl"
+
+
+def is_quarantine(name: str) -> bool:
+    """Whether a file's name is one that ``quarantine_name`` gives."""
+    return re.fullmatch(r"quarantine-[0-9a-f]{12}\.jsonl", name) is not None
 
 
 class QuarantineFile(Part):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import secrets
 import time
@@ -22,8 +23,10 @@ from manifests.dataset import (
     ShardFile,
     ShardPart,
     SourceRef,
+    is_quarantine,
+    quarantine_name,
 )
-from manifests.document import ManifestError, digest_of, file_digest
+from manifests.document import ManifestError, digest_of
 from manifests.recipe import Recipe
 from manifests.shards import column_spec, is_shard
 from manifests.source import SourceItem, SourceManifest
@@ -38,7 +41,6 @@ from pipelines.store import DamagedResult, Store
 from pipelines.work import PartTask, Task, Workbench
 
 RUN_FILE = "run.json"
-QUARANTINE_FILE = "quarantine.jsonl"
 OWN_STORE = ".store"
 """Folder of the store in the dataset's, unless the recipe names another."""
 CRASHES_THAT_POISON = 2
@@ -255,7 +257,11 @@ def _manifest(inputs: Inputs, out: Path, clips: Sequence[ClipRow], parts: list[S
     recipe = inputs.recipe
     families = _families(recipe)
     lines = [entry.model_dump_json() + "\n" for entry in accounts.sorted_quarantine()]
-    write_whole(out / QUARANTINE_FILE, "".join(lines).encode())
+    # Named by its content, as shards are: until the manifest is replaced, the old one keeps the list that it names.
+    data = "".join(lines).encode()
+    sha256 = hashlib.sha256(data).hexdigest()
+    quarantine = QuarantineFile(file=quarantine_name(sha256), sha256=sha256, count=len(lines))
+    write_whole(out / quarantine.file, data)
     # Where the source and the store lie says nothing of the data, and would make equal datasets differ.
     content = recipe.content() | {"source": "", "store": ""}
     return DatasetManifest(
@@ -281,17 +287,19 @@ def _manifest(inputs: Inputs, out: Path, clips: Sequence[ClipRow], parts: list[S
         seconds=round(sum(clip.seconds for clip in clips), 6),
         contains_stand_ins=any(clip.source["stand_in"] for clip in clips),
         accounting=accounts.table(),
-        quarantine=QuarantineFile(file=QUARANTINE_FILE, sha256=file_digest(out / QUARANTINE_FILE), count=len(lines)),
+        quarantine=quarantine,
         environment=merged([environment(), *accounts.made_with]),
     ).sealed()
 
 
 def _remove_unlisted(out: Path, manifest: DatasetManifest) -> None:
-    """Remove shards of earlier builds, now that the manifest names the new ones, and what was left half written."""
+    """Remove what earlier builds wrote or left half written, now that the manifest names what counts."""
     listed = {out / file.path for part in manifest.parts for file in part.files.values()}
     for family in FAMILIES:
         for path in (out / family).glob("*"):
             if path not in listed and (is_shard(path.name) or path.name.startswith(TEMPORARY)):
                 path.unlink()
-    for path in out.glob(f"{TEMPORARY}*"):
-        path.unlink()
+    for path in out.glob("*"):
+        old = is_quarantine(path.name) and path.name != manifest.quarantine.file
+        if old or path.name.startswith(TEMPORARY):
+            path.unlink()

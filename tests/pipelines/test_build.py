@@ -1,6 +1,5 @@
 """Builds: the same bytes whoever does the work, and a bad item never takes a good one with it."""
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -91,8 +90,7 @@ def test_every_kind_of_trouble_is_set_aside_and_the_good_are_unharmed(tmp_path: 
     assert probe.failed == {"crash": 1, "error": 1, "timeout": 1, "unreadable": 1}
     assert probe.rejected == {"too strange": 1}
     assert probe.adds_up
-    lines = (tmp_path / "all" / "out" / "quarantine.jsonl").read_text().splitlines()
-    told = {entry["source_uri"]: entry["message"] for entry in map(json.loads, lines)}
+    told = {entry.source_uri: entry.message for entry in mixed.manifest.quarantine.read(tmp_path / "all" / "out")}
     assert "SIGKILL" in told["takes/d.txt"]
     assert "took over" in told["takes/e.txt"]
     again = build_locally(inputs, tmp_path / "all" / "out")
@@ -105,8 +103,8 @@ def test_duplicates_and_unreadable_items_are_accounted_at_the_scan(tmp_path: Pat
     build_locally(Inputs(inputs.recipe, inputs.source, items, inputs.folder, inputs.plan), tmp_path / "out")
     scan = accounts(tmp_path / "out")["scan", "take"]
     assert (scan.entered, scan.done, scan.duplicate, scan.failed) == (7, 5, 1, {"unreadable": 1})
-    lines = (tmp_path / "out" / "quarantine.jsonl").read_text()
-    assert "exact duplicate of takes/take 0.txt" in lines
+    told = DatasetManifest.load(tmp_path / "out" / DATASET_FILE).quarantine.read(tmp_path / "out")
+    assert "exact duplicate of takes/take 0.txt" in [entry.message for entry in told]
 
 
 def test_a_build_of_nothing_but_trouble_is_an_empty_dataset(tmp_path: Path) -> None:
@@ -194,6 +192,23 @@ def test_idle_workers_that_die_cost_nothing(tmp_path: Path) -> None:
 
     build(inputs, tmp_path / "out", start, kill_the_idle)
     assert list(verify(tmp_path / "out")) == []
+
+
+def test_a_build_cut_short_at_its_end_leaves_the_old_dataset_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build_locally(toy_inputs(tmp_path, GOOD), tmp_path / "out")
+
+    def cut_short(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DatasetManifest, "save", cut_short)
+        with pytest.raises(KeyboardInterrupt):
+            build_locally(toy_inputs(tmp_path, {**GOOD, "more.txt": "unfit"}, toy_plan(gain=2)), tmp_path / "out")
+    left_over = [problem for problem in verify(tmp_path / "out") if "may be removed" not in problem]
+    assert left_over == [], "shards and quarantine of the old manifest are still there"
+    build_locally(toy_inputs(tmp_path, {**GOOD, "more.txt": "unfit"}, toy_plan(gain=2)), tmp_path / "out")
+    assert list(verify(tmp_path / "out")) == []
+    assert len(list((tmp_path / "out").glob("quarantine-*"))) == 1
 
 
 def test_results_made_with_other_versions_do_not_pass_for_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
