@@ -95,9 +95,11 @@ class Accounts:
 
     def counts(self) -> Counter[str]:
         """Items by outcome over all stages; ``done`` counts those that passed the last stage."""
-        totals: Counter[str] = Counter(entry.outcome for entry in self.quarantine)
-        last = self.table()[-1]
-        totals["done"] = last.done
+        totals: Counter[str] = Counter()
+        for counter in self.outcomes.values():
+            for (outcome, _), count in counter.items():
+                totals[outcome] += count
+        totals["done"] = self.table()[-1].done
         return totals
 
     def sorted_quarantine(self) -> list[QuarantineEntry]:

@@ -19,9 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from manifests.columns import COLUMNS
 from manifests.document import ManifestError, digest_of, file_digest
-from manifests.stage import PASSING_FAILURES, Done, Failed, Outcome, Rejected, Take, Unreadable
+from manifests.stage import PASSING_FAILURES, Failed, Outcome, Rejected, Take, Unreadable
 from pipelines.environment import environment
 from pipelines.plan import Plan, PlannedStage
 from pipelines.store import DamagedResult, Result, Store
@@ -184,7 +183,7 @@ class TakeRun:
             if isinstance(outcome, Failed) and outcome.kind in PASSING_FAILURES:
                 result = Result(key, outcome, [], 0, environment(), self.store)
             else:
-                result = self.store.put(key, outcome, planned.stage.writes)
+                result = self._keep(planned, key, outcome)
         event = Event(
             planned.name,
             planned.level,
@@ -257,20 +256,14 @@ class TakeRun:
                 # Anything else is a mistake of ours or a case not thought of: the item is set aside with the place.
                 place = traceback.extract_tb(error.__traceback__)[-1]
                 return Failed("error", f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})")
-        if isinstance(outcome, Done):
-            rows = [outcome.columns] if outcome.clips is None else outcome.clips
-            for row in rows:
-                if set(row) != set(planned.stage.writes):
-                    differ = sorted(set(row) ^ set(planned.stage.writes))
-                    return Failed(
-                        "error", f"stage {planned.name} must write just what it declares; differs in {', '.join(differ)}"
-                    )
-                for name in planned.stage.writes:
-                    try:
-                        COLUMNS[name].check(row[name])
-                    except ValueError as error:
-                        return Failed("error", str(error))
         return outcome
+
+    def _keep(self, planned: PlannedStage, key: str, outcome: Outcome) -> Result:
+        """Store an outcome; one that does not hold what its stage declares is stored as a failure of the stage."""
+        try:
+            return self.store.put(key, outcome, planned.stage.writes)
+        except ValueError as error:
+            return self.store.put(key, Failed("error", f"stage {planned.name}: {error}"))
 
     def _source_problem(self) -> Failed | None:
         """Whether the take's files are still those that were scanned; looked at once, before the first work on it.

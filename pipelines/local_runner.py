@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import multiprocessing as mp
 import os
-import signal
-import threading
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -14,7 +12,7 @@ from typing import Any, Self
 
 from pipelines.runner import WORKER_ENVIRONMENT, Died, portable
 from pipelines.work import Task, Workbench
-from prep.children import end_with_parent, how_it_ended
+from prep.children import how_it_ended, tasks_from
 
 
 class LocalRunner:
@@ -81,13 +79,7 @@ class _Worker:
 
 def _work(pipe: Connection, bench: Workbench) -> None:
     """Body of a worker process: do tasks until the other end closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it ends its workers itself
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    while True:
-        try:
-            task = pipe.recv()
-        except EOFError:
-            return
+    for task in tasks_from(pipe):
         try:
             result: Any = bench.perform(task)
         except Exception as error:

@@ -21,7 +21,7 @@ from typing import Any
 import fsspec
 
 from manifests.atomic import TEMPORARY, write_whole
-from manifests.columns import COLUMNS
+from manifests.columns import COLUMNS, ColumnError
 from manifests.document import canonical_json
 from manifests.stage import Done, Failed, Outcome, Rejected
 from pipelines.environment import environment
@@ -123,7 +123,7 @@ class Store:
     def put(self, key: str, outcome: Outcome, writes: Sequence[str] = ()) -> Result:
         """Keep an outcome. ``writes`` are the columns that a Done must hold, no more and no fewer.
 
-        Raises ``manifests.columns.ColumnError`` when a value does not fit its column.
+        Raises ``manifests.columns.ColumnError`` when it holds others, or a value does not fit its column.
         """
         blobs: list[bytes] = []
         header: dict[str, Any] = {"rows": [], "made_with": environment()}
@@ -131,6 +131,8 @@ class Store:
             header["outcome"] = "done"
             offset = 0
             for row in [outcome.columns] if outcome.clips is None else outcome.clips:
+                if set(row) != set(writes):
+                    raise ColumnError(f"declares other columns than it writes: {', '.join(sorted(set(row) ^ set(writes)))}")
                 cells: dict[str, Any] = {}
                 for name in writes:
                     column = COLUMNS[name]

@@ -112,14 +112,8 @@ class _Child:
 
 def _serve(pipe: Connection, work: Callable[..., Iterator[dict[str, Any]]]) -> None:
     """Body of a child: do tasks until the other end closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it ends its children itself
-    threading.Thread(target=end_with_parent, daemon=True).start()
     pipe.send("started")
-    while True:
-        try:
-            task = pipe.recv()
-        except EOFError:
-            return
+    for task in tasks_from(pipe):
         try:
             for news in work(*task):
                 pipe.send(news)
@@ -128,7 +122,18 @@ def _serve(pipe: Connection, work: Callable[..., Iterator[dict[str, Any]]]) -> N
         pipe.send("done")
 
 
-def end_with_parent() -> None:
+def tasks_from(pipe: Connection) -> Iterator[Any]:
+    """For the body of a child process: the tasks that come in, until the other end closes or the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it ends its children itself
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    while True:
+        try:
+            yield pipe.recv()
+        except EOFError:
+            return
+
+
+def _end_with_parent() -> None:
     """A parent that was killed cannot end a child that hangs, so each child watches it."""
     parent = mp.parent_process()
     if parent is not None:

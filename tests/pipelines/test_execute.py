@@ -7,11 +7,12 @@ import pytest
 
 from manifests.columns import COLUMNS
 from manifests.recipe import Limit
+from manifests.stage import Done
 from pipelines.account import Accounts
 from pipelines.execute import TakeReport, TakeRun
 from pipelines.plan import Plan
 from pipelines.store import Store
-from tests.pipelines.toys import toy_inputs, toy_plan
+from tests.pipelines.toys import Blur, toy_inputs, toy_plan
 
 
 def run(folder: Path, text: str, plan: Plan | None = None, compute: bool = True) -> TakeReport:
@@ -95,6 +96,25 @@ def test_a_changed_or_missing_file_fails_but_is_tried_again(tmp_path: Path) -> N
     assert "put it back" in TakeRun(inputs.plan, store, task).run().events[0].message
     path.write_text("good")
     assert len(TakeRun(inputs.plan, store, task).run().clips) == 4
+
+
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ({"sharpness": 1.0, "motion": 1.0}, "declares other columns than it writes: motion"),
+        ({}, "declares other columns than it writes: sharpness"),
+        ({"sharpness": "blurred"}, "column sharpness wants float32"),
+        ({"sharpness": [[1.0], [1.0, 2.0]]}, "inhomogeneous"),
+    ],
+)
+def test_a_stage_that_breaks_its_word_fails_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: dict, says: str
+) -> None:
+    monkeypatch.setattr(Blur, "run", lambda self, start_us: Done(columns))
+    report = run(tmp_path, "good")
+    failed = [event for event in report.events if event.outcome == "failed"]
+    assert {(event.stage, event.reason) for event in failed} == {("quality", "error")}
+    assert all(says in event.message for event in failed)
 
 
 def test_a_fault_of_the_machine_is_not_held_against_the_item(tmp_path: Path) -> None:
