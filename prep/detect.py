@@ -98,12 +98,13 @@ class S3fdDetector:
     least_score, sure = 0.5, 0.8
 
     def __init__(self, path: Path, device: str = "cpu"):
-        import torch
         from face_alignment.detection.sfd.net_s3fd import s3fd
+
+        from prep.weights import load_state, load_weights
 
         self._device = device
         self._net = s3fd()
-        self._net.load_state_dict(torch.load(path, map_location=device, weights_only=True))
+        load_state(self._net, load_weights(path), path)
         self._net.to(device).eval()
 
     def __call__(self, grey: np.ndarray, smallest: float, largest: float, sideways: bool = False) -> Faces:
