@@ -19,7 +19,7 @@ SEED = 7
 
 def rule_array(key: str, shape: tuple[int, ...], *, gain: float = 1.0, lastdim: bool = False) -> np.ndarray:
     """float32 weights (int64 for counters) of the entry ``key``; ``lastdim`` is the variant for ensembles of networks."""
-    r = np.random.RandomState((zlib.crc32(key.encode()) + SEED) % 2**32).uniform(-1, 1, shape)  # noqa: NPY002
+    r = np.random.RandomState((zlib.crc32(key.encode()) + SEED) % 2**32).uniform(-1, 1, shape)
     many = len(shape) >= 2
     if key.endswith("num_batches_tracked"):
         return np.zeros(shape, np.int64)
@@ -55,7 +55,7 @@ def recorded_shapes(recorded: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 def redraw(meta: str) -> dict[str, np.ndarray]:
     """The inputs of a recording, drawn again from its ``meta`` (draws ``uniform``, ``randn*s`` and ``randint``)."""
-    stream = np.random.RandomState(SEED + 1)  # noqa: NPY002
+    stream = np.random.RandomState(SEED + 1)
     drawn = {}
     for item in json.loads(meta)["inputs"]:
         draw, shape = item["draw"], item["shape"]
