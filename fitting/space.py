@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fitting.bfm.camera import DISTANCE, SIZE, crop_camera
+from fitting.bfm.camera import CENTRE_X, CENTRE_Y, DISTANCE, FOCAL, SIZE
 from fitting.cameras import Camera
-from fitting.rotations import matrix_to_euler_zyx, matrix_to_quaternion, quaternion_to_matrix
+from fitting.rotations import euler_zyx_to_matrix, matrix_to_euler_zyx, matrix_to_quaternion, quaternion_to_matrix
 from fitting.similarity import Similarity, rigid
 
 NPHM_SCALE = 4.0
@@ -214,8 +214,9 @@ def deep3d_camera(angles: Tensor, translation: Tensor) -> Camera:
     points by ``DECIMETRE`` before they are projected. The published camera sees z = 10 - z, y up, and counts pixels from the
     bottom; this one sees the same.
     """
-    crop = crop_camera(angles, translation)
-    return Camera(crop.intrinsics, rigid(crop.rotation, DECIMETRE * crop.translation).matrix(), SIZE, SIZE)
+    flip, away = _deep3d_axes(translation)
+    pose = rigid(flip[:, None] * euler_zyx_to_matrix(angles), DECIMETRE * (flip * translation + away))
+    return Camera(_deep3d_intrinsics(translation), pose.matrix(), SIZE, SIZE)
 
 
 def deep3d_pose(camera: Camera) -> tuple[Tensor, Tensor]:
@@ -224,11 +225,10 @@ def deep3d_pose(camera: Camera) -> tuple[Tensor, Tensor]:
     Raises ``ValueError`` where the intrinsics are not those of Deep3DFaceRecon's crop: no pose would mean the same there.
     """
     pose = camera.pose
-    expected = crop_camera(pose.translation, pose.translation).intrinsics
+    expected = _deep3d_intrinsics(camera.intrinsics).expand_as(camera.intrinsics)
     if not torch.allclose(camera.intrinsics, expected, rtol=1e-6, atol=1e-3):
         raise ValueError("not the camera of Deep3DFaceRecon's crop (focal length 1015, centre 112): it has no pose of that kind")
-    flip = pose.translation.new_tensor([1.0, -1.0, -1.0])
-    away = pose.translation.new_tensor([0.0, 0.0, DISTANCE])
+    flip, away = _deep3d_axes(pose.translation)
     return matrix_to_euler_zyx(flip[:, None] * pose.rotation), flip * (pose.translation / DECIMETRE - away)
 
 
@@ -240,6 +240,15 @@ def to_pixels_y_up(pixels: Tensor, height: int) -> Tensor:
 def from_pixels_y_up(pixels: Tensor, height: int) -> Tensor:
     """The inverse of ``to_pixels_y_up``."""
     return torch.stack([pixels[..., 0] + 0.5, height - 0.5 - pixels[..., 1]], dim=-1)
+
+
+def _deep3d_intrinsics(like: Tensor) -> Tensor:
+    return like.new_tensor([[FOCAL, 0.0, CENTRE_X], [0.0, FOCAL, CENTRE_Y], [0.0, 0.0, 1.0]])
+
+
+def _deep3d_axes(like: Tensor) -> tuple[Tensor, Tensor]:
+    """Signs that turn y up, z towards the camera into OpenCV's axes, and where the origin then is, in decimetres."""
+    return like.new_tensor([1.0, -1.0, -1.0]), like.new_tensor([0.0, 0.0, DISTANCE])
 
 
 def _flip_y_z(world_to_camera: Tensor) -> Tensor:

@@ -13,8 +13,6 @@ top-left pixel at (0.5, 0.5). They differ by x + 0.5 and 223.5 - y.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
@@ -50,27 +48,3 @@ def project_y_down(points: Tensor) -> Tensor:
     """Pixels (..., 2) of the crop of ``points`` (..., 3) in the camera's space; y down, pixel centres at 0.5."""
     up = project_y_up(points)
     return torch.stack([up[..., 0] + 0.5, SIZE - 0.5 - up[..., 1]], dim=-1)
-
-
-class FaceCamera(NamedTuple):
-    """An OpenCV camera (x right, y down, z forward) that sees the unposed model: y = R x + t, pixel = K y / y_z.
-
-    Pixel centres are at 0.5. The model's decimetres; ``fitting.space.deep3d_camera`` is the same in metres.
-    """
-
-    intrinsics: Tensor
-    """(..., 3, 3) K."""
-    rotation: Tensor
-    """(..., 3, 3) R."""
-    translation: Tensor
-    """(..., 3) t in decimetres."""
-
-
-def crop_camera(angles: Tensor, translation: Tensor) -> FaceCamera:
-    """The camera of the 224×224 crop for a head with ``angles`` (..., 3) and ``translation`` (..., 3)."""
-    # diag(1, -1, -1) turns y up, z towards the camera into OpenCV's axes.
-    flip = translation.new_tensor([1.0, -1.0, -1.0])
-    away = translation.new_tensor([0.0, 0.0, DISTANCE])
-    intrinsics = translation.new_tensor([[FOCAL, 0.0, CENTRE_X], [0.0, FOCAL, CENTRE_Y], [0.0, 0.0, 1.0]])
-    rotation = flip[:, None] * euler_zyx_to_matrix(angles)
-    return FaceCamera(intrinsics.expand(rotation.shape), rotation, flip * translation + away)

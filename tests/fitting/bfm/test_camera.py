@@ -7,7 +7,7 @@ import math
 import numpy as np
 import torch
 
-from fitting.bfm.camera import crop_camera, pose, project_y_down, project_y_up, to_camera
+from fitting.bfm.camera import pose, project_y_down, project_y_up, to_camera
 
 
 def test_the_origin_is_seen_in_the_middle_of_the_crop():
@@ -55,25 +55,3 @@ def test_rows_turn_by_the_transposed_matrix_about_x_first():
     assert torch.allclose(pose(points, angles, torch.zeros(3, dtype=torch.float64)), expected, atol=1e-12)
     moved = pose(points, angles, torch.tensor([1.0, 2, 3], dtype=torch.float64))
     assert torch.allclose(moved, expected + torch.tensor([1.0, 2, 3]), atol=1e-12)
-
-
-def test_the_crops_camera_sees_what_the_projection_says():
-    random = torch.Generator().manual_seed(0)
-    angles, translation = (torch.randn(5, 3, generator=random, dtype=torch.float64) * 0.4 for _ in range(2))
-    points = torch.randn(5, 20, 3, generator=random, dtype=torch.float64)
-    camera = crop_camera(angles, translation)
-    assert torch.allclose(torch.linalg.det(camera.rotation), torch.ones(5, dtype=torch.float64))
-    seen = points @ camera.rotation.mT + camera.translation[:, None]
-    assert (seen[..., 2] > 0).all()
-    pixels = seen @ camera.intrinsics.mT
-    expected = project_y_down(to_camera(pose(points, angles, translation)))
-    assert torch.allclose(pixels[..., :2] / pixels[..., 2:], expected, atol=1e-9)
-
-
-def test_a_camera_in_metres_differs_in_its_translation_only():
-    angles, translation = torch.tensor([0.1, -0.2, 0.3]).double(), torch.tensor([0.2, -0.1, 0.4]).double()
-    points = torch.randn(8, 3, dtype=torch.float64)
-    camera = crop_camera(angles, translation)
-    decimetres = points @ camera.rotation.mT + camera.translation
-    metres = (points / 10) @ camera.rotation.mT + camera.translation / 10
-    assert torch.allclose(decimetres[:, :2] / decimetres[:, 2:], metres[:, :2] / metres[:, 2:])
