@@ -1,1 +1,1 @@
-"""Head models, cameras, rendering, point clouds and the fits. Nothing is here yet; it builds on ``prep``."""
+"""Head models (FLAME, BFM, NPHM), cameras and spaces, nearest points."""
