@@ -51,12 +51,16 @@ class CodeTables(NamedTuple):
 
 
 def load_identity(path: Path, anchors: Path) -> IdentityNetwork:
-    """The identity network of an NPHM checkpoint, with the mean anchors of ``anchors_39.npy``. Raises ``WrongModelFile``."""
-    return IdentityNetwork.from_state(_decoder(path, "ensembled_deep_sdf"), load_anchors(anchors), path)
+    """The identity network of an NPHM checkpoint, with the mean anchors of ``anchors_39.npy``; its weights need no gradient.
+
+    Raises ``WrongModelFile``.
+    """
+    network = IdentityNetwork.from_state(_decoder(path, "ensembled_deep_sdf"), load_anchors(anchors), path)
+    return network.requires_grad_(False)
 
 
 def load_expression(path: Path, direction: Direction | str | None = None) -> ExpressionNetwork:
-    """The expression network of an NPHM checkpoint.
+    """The expression network of an NPHM checkpoint; its weights need no gradient.
 
     ``direction`` says which way weights go whose file does not say so; None takes them for forward ones, as published. Raises
     ``WrongModelFile``, also when the file says another direction.
@@ -68,7 +72,7 @@ def load_expression(path: Path, direction: Direction | str | None = None) -> Exp
     if said and direction and said != Direction(direction):
         raise WrongModelFile(f"{path} says that it goes {said}, {Direction(direction)} was asked for: leave the direction out")
     given = said or direction
-    return ExpressionNetwork.from_state(state, path, Direction(given) if given else None)
+    return ExpressionNetwork.from_state(state, path, Direction(given) if given else None).requires_grad_(False)
 
 
 def save_expression(network: ExpressionNetwork, path: Path, **provenance: str | float | int) -> None:

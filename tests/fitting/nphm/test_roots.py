@@ -1,0 +1,92 @@
+"""Root finding inverts the forward deformation, says where it did not, and its gradient is that of the inverse."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from fitting.nphm.roots import MAX_STEPS, TOLERANCE, find_canonical
+from tests.fitting.nphm.heads import (
+    GAINS,
+    RECORDED,
+    draw,
+    draw_points,
+    recorded,
+    recorded_expression,
+    recorded_identity,
+    small_expression,
+)
+
+
+@pytest.mark.parametrize("gain", GAINS)
+def test_roots_are_the_published_ones(gain: str) -> None:
+    network, identity = recorded_expression(gain), recorded_identity("lastdim")
+    subject = identity.condition(recorded("identity_code"))
+    condition = network.condition(recorded("identity_code"), subject.anchors)
+    found = find_canonical(network, recorded(f"e{gain}_obs"), recorded("expression_code"), condition)
+    valid = RECORDED[f"e{gain}_search_valid"]
+    assert (found.converged.numpy() != valid).sum() <= (3 if gain == "1p9" else 0)
+    both = found.converged.numpy() & valid
+    assert both.sum() >= valid.sum() - 3
+    np.testing.assert_allclose(found.points.numpy()[both], RECORDED[f"e{gain}_search_canonical"][both], atol=1e-5)
+    assert (found.residual[found.converged] < TOLERANCE).all()
+    sdf = identity(found.points, subject).numpy()
+    both[:, -1] = False  # where the published evaluation mode puts its own value
+    np.testing.assert_allclose(sdf[both], RECORDED[f"e{gain}_search_sdf"][both], atol=2e-5)
+
+
+def test_what_was_moved_is_brought_back() -> None:
+    network = small_expression()
+    codes, anchors, expression, canonical = draw(3, 45), draw(3, 9, 3), draw(3, 6), draw_points(3, 60)
+    condition = network.condition(codes, anchors)
+    posed = canonical + network(canonical, expression, condition).offset
+    assert (posed - canonical).norm(dim=-1).mean() > 0.05
+    found = find_canonical(network, posed.detach(), expression, condition)
+    assert found.converged.all()
+    assert (found.steps > 0).any()
+    assert (found.steps <= MAX_STEPS).all()
+    torch.testing.assert_close(found.points, canonical, atol=1e-5, rtol=0)
+
+
+def test_points_do_not_depend_on_their_company() -> None:
+    network = small_expression(gain=1.0)
+    condition = network.condition(draw(1, 45), draw(1, 9, 3))
+    posed, expression = draw_points(2, 40), draw(2, 6)
+    together = find_canonical(network, posed, expression, condition)
+    for n in (0, 7, 39):
+        alone = find_canonical(network, posed[:, n : n + 1], expression, condition)
+        torch.testing.assert_close(alone.points[:, 0], together.points[:, n], atol=1e-9, rtol=0)
+        assert torch.equal(alone.steps[:, 0], together.steps[:, n])
+
+
+def test_points_that_do_not_arrive_are_flagged_and_more_starts_find_more() -> None:
+    network = recorded_expression("1p9")
+    condition = network.condition(recorded("identity_code"), recorded("e1p9_anchors"))
+    arguments = (network, recorded("e1p9_obs"), recorded("expression_code"), condition)
+    once = find_canonical(*arguments)
+    assert 0 < once.converged.sum() < 10
+    assert (once.residual[~once.converged] > TOLERANCE).all()
+    often = find_canonical(*arguments, starts=5, generator=torch.Generator().manual_seed(0))
+    assert often.converged.sum() >= once.converged.sum()
+    assert (often.residual <= once.residual).all()
+
+
+def test_the_gradient_is_that_of_the_inverse_function() -> None:
+    network = small_expression()
+    codes, anchors = draw(1, 45).requires_grad_(), draw(1, 9, 3)
+    expression, posed = draw(1, 6).requires_grad_(), draw_points(1, 3).requires_grad_()
+
+    def canonical(posed, expression, codes):
+        return find_canonical(network, posed, expression, network.condition(codes, anchors)).points
+
+    # Roots are exact to the tolerance only, so differences are taken wide.
+    assert torch.autograd.gradcheck(canonical, (posed, expression, codes), eps=1e-3, atol=5e-3, rtol=1e-2)
+
+
+def test_no_gradient_is_computed_unasked() -> None:
+    network = small_expression().requires_grad_(False)
+    condition = network.condition(draw(1, 45), draw(1, 9, 3))
+    assert not find_canonical(network, draw_points(1, 3), draw(1, 6), condition).points.requires_grad
+    with torch.no_grad():
+        assert not find_canonical(network, draw_points(1, 3), draw(1, 6).requires_grad_(), condition).points.requires_grad
