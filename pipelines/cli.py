@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ import typer
 from manifests import assets as registry
 from manifests.dataset import DATASET_FILE, DatasetManifest
 from manifests.document import ManifestError
+from manifests.model_file import WrongModelFile
 from manifests.recipe import load_recipe
 from manifests.verify import verify as find_problems
 from pipelines.console import LongWork, duration, show_table, size
@@ -214,24 +216,57 @@ def quarantine(
 
 @assets_app.command("list")
 def assets_list(as_json: AsJson = False) -> None:
-    """Every model file that headloom can use."""
+    """Every model file that headloom can use: what for, whose, where to get it, and whether it is here."""
     rows = []
     for asset in registry.ASSETS.values():
-        try:
-            place = str(registry.find(asset.name))
-        except registry.MissingAsset:
-            place = ""
-        rows.append(
-            {
-                "name": asset.name,
-                "file": ", ".join(asset.file_names),
-                "for": asset.purpose,
-                "licence": asset.licence,
-                "get it": asset.where,
-                "here": place or "no",
-            }
-        )
+        row = {
+            "name": asset.name,
+            "here": "no",
+            "for": asset.purpose,
+            "licence": asset.licence,
+            "get it": asset.where,
+            "file": " or ".join(asset.file_names),
+            "digest": "",
+        }
+        with suppress(registry.MissingAsset):
+            row["here"] = str(registry.find(asset.name))
+            known = registry.digest(asset.name) in asset.digests
+            row["digest"] = registry.digest(asset.name)[:12] + (" (the published file)" if known else "")
+        rows.append(row)
     show_table(f"model files, looked for in {', '.join(map(str, registry.search_path()))}", rows, as_json)
+
+
+@assets_app.command("add")
+def assets_add(
+    files: Annotated[list[Path], typer.Argument(help="model files as they were downloaded")],
+    name: Annotated[str, typer.Option("--as", help="which one it is, where its content and name do not tell")] = "",
+    replace: Annotated[bool, typer.Option("--replace", help="put it in the place of a different one")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check model files and put them in place, with a record of their digest and source. They may have any name."""
+    from pipelines.model_files import add
+
+    rows = []
+    for file in files:
+        asset, place, holds = add(file, name, replace)
+        known = registry.digest(asset.name) in asset.digests
+        rows.append({"name": asset.name, "place": str(place), "holds": holds, "digest": "published" if known else "not known"})
+    show_table("added", rows, as_json)
+
+
+@assets_app.command("check")
+def assets_check(as_json: AsJson = False) -> None:
+    """Read every model file that is in place again, and compare it with what was added. Exit code 1: one is wrong."""
+    from pipelines.model_files import problems
+
+    rows = []
+    for name in registry.ASSETS:
+        with suppress(registry.MissingAsset):
+            path = registry.find(name)
+            rows.append({"name": name, "file": str(path), "problems": "; ".join(problems(name)) or "none"})
+    show_table("model files in place", rows, as_json)
+    if any(row["problems"] != "none" for row in rows):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -265,7 +300,7 @@ def main() -> None:
     """Entry point: errors that a user can mend become one line and exit code 2."""
     try:
         app()
-    except ManifestError as error:
+    except (ManifestError, WrongModelFile) as error:
         print(f"headloom: {error}", file=sys.stderr)
         sys.exit(2)
     except ModuleNotFoundError as error:

@@ -52,6 +52,17 @@ def dataset(takes: Path, headloom: Headloom) -> Path:
 
 
 @pytest.fixture(scope="session")
+def model_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with every head-model file in its official layout, under its official name, filled with random numbers."""
+    from tests.fitting.official_files import WRITERS
+
+    folder = tmp_path_factory.mktemp("models")
+    for write in WRITERS.values():
+        write(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def shared() -> Path:
     """Real recordings and recorded numbers, which are not part of the repository."""
     if not SHARED.is_dir():

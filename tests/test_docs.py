@@ -28,20 +28,38 @@ def test_the_readme_shows_the_whole_road() -> None:
     assert named >= {"scan", "plan", "build", "verify", "report"}
 
 
-def test_the_commands_of_the_readme_run(takes: Path, headloom: Headloom, tmp_path: Path) -> None:
+def test_the_commands_of_the_readme_run(
+    takes: Path, model_files: Path, headloom: Headloom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "manifests").symlink_to(ROOT / "manifests")
+    given = {"~/videos": str(takes), "~/FLAME2020/generic_model.pkl": str(model_files / "generic_model.pkl")}
+    monkeypatch.setenv("HEADLOOM_MODELS", str(tmp_path / "models"))
     for command in commands():
-        arguments = [str(takes) if word == "~/videos" else word for word in shlex.split(command)[1:]]
+        arguments = [given.get(word, word) for word in shlex.split(command)[1:]]
         headloom(*arguments, cwd=tmp_path)
     assert (tmp_path / "data" / "clips" / "report.html").is_file()
 
 
-def test_the_python_of_the_readme_runs(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_of_the_readme_runs(dataset: Path, model_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADLOOM_MODELS", str(model_files))
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "clips").symlink_to(dataset)
     monkeypatch.chdir(tmp_path)
     for block in blocks(ROOT / "README.md", "python"):
         exec(compile(block, "README.md", "exec"), {})
+
+
+@pytest.mark.parametrize("page", ["flame", "bfm", "nphm", "space"])
+def test_the_python_of_the_model_pages_runs(
+    page: str, model_files: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HEADLOOM_MODELS", str(model_files))
+    monkeypatch.chdir(tmp_path)
+    found = blocks(ROOT / "docs" / f"{page}.md", "python")
+    assert found
+    names: dict = {}
+    for block in found:
+        exec(compile(block, f"{page}.md", "exec"), names)
 
 
 def test_the_stage_of_the_docs_is_a_stage(dataset: Path) -> None:

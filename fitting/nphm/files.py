@@ -55,8 +55,14 @@ def load_identity(path: Path, anchors: Path) -> IdentityNetwork:
 
     Raises ``WrongModelFile``.
     """
-    network = IdentityNetwork.from_state(_decoder(path, "ensembled_deep_sdf"), load_anchors(anchors), path)
-    return network.requires_grad_(False)
+    network = IdentityNetwork.from_state(read_identity(path), load_anchors(anchors), path)
+    network.requires_grad_(False)
+    return network
+
+
+def read_identity(path: Path) -> dict[str, Any]:
+    """The weights of the identity network in an NPHM checkpoint. Raises ``WrongModelFile`` when it holds another network."""
+    return _decoder(path, "ensembled_deep_sdf")
 
 
 def load_expression(path: Path, direction: Direction | str | None = None) -> ExpressionNetwork:
@@ -72,7 +78,9 @@ def load_expression(path: Path, direction: Direction | str | None = None) -> Exp
     if said and direction and said != Direction(direction):
         raise WrongModelFile(f"{path} says that it goes {said}, {Direction(direction)} was asked for: leave the direction out")
     given = said or direction
-    return ExpressionNetwork.from_state(state, path, Direction(given) if given else None).requires_grad_(False)
+    network = ExpressionNetwork.from_state(state, path, Direction(given) if given else None)
+    network.requires_grad_(False)
+    return network
 
 
 def save_expression(network: ExpressionNetwork, path: Path, **provenance: str | float | int) -> None:

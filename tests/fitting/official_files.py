@@ -5,19 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from tests.fitting.bfm import files as bfm
 from tests.fitting.flame import files as flame
-
-
-def _array(name: str, *shape: int) -> Callable[[Path], Path]:
-    def write(folder: Path) -> Path:
-        np.save(folder / name, np.random.default_rng(0).normal(0, 0.1, shape))
-        return folder / name
-
-    return write
-
+from tests.fitting.nphm import files as nphm
+from tests.fitting.nphm import mono_files as mono
 
 WRITERS: dict[str, Callable[[Path], Path]] = {
     "flame2020": lambda folder: flame.write_model(folder / "generic_model.pkl"),
@@ -37,8 +28,12 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
     "deep3d": bfm.write_reconnet,
     "sadtalker-256": lambda folder: bfm.write_sadtalker(folder, 256),
     "sadtalker-512": lambda folder: bfm.write_sadtalker(folder, 512),
-    "nphm-anchors": _array("anchors_39.npy", 39, 3),
-    "nphm-code-mean": _array("nphm_lat_mean.npy", 1344),
-    "nphm-code-std": _array("nphm_lat_std.npy", 1344),
-    "mononphm-anchors": _array("anchors_65.npy", 65, 3),
+    "nphm-identity": nphm.write_identity,
+    "nphm-expression": nphm.write_expression,
+    "nphm-backward": lambda folder: nphm.write_expression(folder, "nphm_backward.tar"),
+    "nphm-anchors": nphm.write_anchors,
+    "nphm-code-mean": lambda folder: nphm.write_statistics(folder)[0],
+    "nphm-code-std": lambda folder: nphm.write_statistics(folder)[1],
+    "mononphm": mono.write_mononphm,
+    "mononphm-anchors": mono.write_mononphm_anchors,
 }

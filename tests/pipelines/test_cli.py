@@ -174,9 +174,3 @@ def test_another_hop_is_another_rate(takes: Path, dataset: Path, headloom: Headl
     assert data.columns["mel"].rate == "100/s"
     clip = data.read(0, "mel", "wave")
     assert clip["mel"].shape == (80, 1 + len(clip["wave"]) // 160)
-
-
-def test_model_files_are_listed(headloom: Headloom) -> None:
-    (row,) = json.loads(headloom("assets", "list", "--json").stdout)
-    assert row["file"] == "s3fd-619a316812.pth"
-    assert row["licence"]

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from fitting.nphm.expression import ExpressionNetwork
-from fitting.nphm.mono import MonoIdentityNetwork, MonoSizes, Tracking, load_mononphm, read_tracking, write_tracking
+from fitting.nphm.mono import MonoIdentityNetwork, MonoSizes
+from fitting.nphm.mono_files import Tracking, load_mononphm, read_tracking, write_tracking
 from fitting.similarity import Similarity
 from manifests.model_file import WrongModelFile
 from tests.fitting.nphm.mono_files import (
