@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from fitting.nphm.compose import Nphm
 from fitting.nphm.expression import ExpressionNetwork
 from fitting.nphm.mono import MonoIdentityNetwork, MonoSizes
 from fitting.nphm.mono_files import Tracking, load_mononphm, read_tracking, write_tracking
@@ -112,14 +113,16 @@ def test_composed_with_the_expression_network_it_is_the_published_model(gain):
     identity = recorded_network(gain)
     expression = ExpressionNetwork.from_state(rule_state(expression_shapes(), gain=GAINS[gain])).requires_grad_(False)
     drawn = {name: torch.from_numpy(value) for name, value in redraw(str(RECORDED["expression_meta"])).items()}
-    condition = identity.condition(drawn["geo_code"][0], drawn["app_code"][0])
-    points = drawn["points_posed"]
-    moved = expression(points, drawn["exp_code"][0], expression.condition(drawn["geo_code"][0], condition.anchors))
-    field = identity(points + moved.offset, moved.hyper, condition)
+    points, code = drawn["points_posed"], drawn["exp_code"][0]
+    model = Nphm(identity, expression)
+    subject = model.subject(drawn["geo_code"][0], drawn["app_code"][0])
+    moved = expression(points, code, subject.expression)
     assert_close(moved.offset[0], RECORDED[f"offset_{gain}"], what="offset")
     assert_close(moved.hyper[0], RECORDED[f"hyper_{gain}"], what="hyper coordinates")
-    assert_close(field.sdf[0], RECORDED[f"composed_sdf_{gain}"], what="sdf")
-    assert_close(field.color[0], RECORDED[f"composed_color_{gain}"], what="color")
+    distance = model(points, code, subject)
+    assert torch.equal(distance.canonical, points + moved.offset)
+    assert_close(distance.sdf[0], RECORDED[f"composed_sdf_{gain}"], what="sdf")
+    assert_close(distance.color[0], RECORDED[f"composed_color_{gain}"], what="color")
 
 
 # The same function, written plainly.
@@ -396,13 +399,11 @@ def test_a_published_checkpoint_loads_as_it_is(tmp_path):
     assert torch.equal(model.codebooks.geometry[:5], rows[:5])
     assert torch.allclose(model.codebooks.geometry[5], rows[5] / rows[5].norm())  # max_norm of the published embedding
     assert not any(parameter.requires_grad for network in model[:2] for parameter in network.parameters())
-    points = torch.rand(2, 50, 3) - 0.5
-    codes = model.codebooks
-    condition = model.identity.condition(codes.geometry[:1], codes.appearance[:1])
-    moved = model.expression(points, codes.expression[:2], model.expression.condition(codes.geometry[:1], condition.anchors))
-    field = model.identity(points + moved.offset, moved.hyper, condition)
-    assert field.sdf.shape == (2, 50)
-    assert field.color.isfinite().all()
+    nphm, codes = Nphm(model.identity, model.expression), model.codebooks
+    subject = nphm.subject(codes.geometry[:1], codes.appearance[:1])
+    distance = nphm(draw_points(2, 50).float(), codes.expression[:2], subject)
+    assert distance.sdf.shape == (2, 50)
+    assert distance.color.isfinite().all()
 
 
 def test_a_checkpoint_without_training_state_loads(tmp_path):
@@ -428,7 +429,12 @@ def test_wrong_codebooks_are_named(tmp_path):
     assert "missing codebook.exp.embedding.weight" in str(error.value)
     assert "unexpected codebook.expression.embedding.weight" in str(error.value)
     assert "codebook.app.embedding.weight is 381×2175 instead of 381×2176" in str(error.value)
+    assert "\n" not in str(error.value)
     assert "mononphm.tar" in str(error.value)
+    codes["codebook.exp.embedding.weight"] = torch.zeros(7707, 200)
+    del codes["codebook.expression.embedding.weight"]
+    with pytest.raises(WrongModelFile, match=r"codebook\.exp\.embedding\.weight is 7707×200 instead of expressions×100"):
+        load_mononphm(write_mononphm(tmp_path, checkpoint), write_mononphm_anchors(tmp_path))
 
 
 def small_state() -> dict[str, torch.Tensor]:
