@@ -73,7 +73,7 @@ def mononphm_of(parts: Mapping[str, Mapping[str, Any]], anchors: Tensor, path: P
         {
             "codebook.geo.embedding.weight": ("identities", identity.code_size),
             "codebook.app.embedding.weight": ("identities", identity.code_size),
-            "codebook.exp.embedding.weight": ("expressions", "expression_code"),
+            "codebook.exp.embedding.weight": ("expressions", expression.n_expression),
         },
     )
     codebooks = Codebooks(
