@@ -59,18 +59,25 @@ def draw_points(n_batch: int, n_points: int, seed: int = 0) -> Tensor:
 def fitted_head(steps: int = 300) -> tuple[IdentityNetwork, Tensor]:
     """A small identity network in float32, fitted to an egg with a nose, and the code (1, C) that it was fitted for."""
     network = small_identity(15, 6).float()
+    code = 0.1 * torch.randn(1, network.code_size, generator=torch.Generator().manual_seed(0))
+    fit_head(network, code, steps)
+    return network.requires_grad_(False), code
+
+
+def fit_head(network: IdentityNetwork, code: Tensor, steps: int) -> None:
+    """Make ``network`` say ``head_distance`` for ``code``, and its members roughly the same wherever they are asked."""
     generator = torch.Generator().manual_seed(0)
-    code = 0.1 * torch.randn(1, network.code_size, generator=generator)
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     for _ in range(steps):
         points = torch.rand(1, 2000, 3, generator=generator) * torch.tensor([1.1, 1.25, 1.35]) + torch.tensor(
             [-0.55, -0.5, -0.95]
         )
-        loss = (network(points, network.condition(code)) - head_distance(points)).abs().mean()
+        condition, distance = network.condition(code), head_distance(points)
+        members = network.member_values(points[:, :200], condition) - distance[:, :200]
+        loss = (network(points, condition) - distance).abs().mean() + 0.1 * members.abs().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return network.requires_grad_(False), code
 
 
 def head_distance(points: Tensor) -> Tensor:

@@ -149,8 +149,9 @@ def test_a_head_is_closed_and_equal_to_the_dense_one(head_with_code) -> None:
     head = Nphm(identity, smile(Direction.forward))
     frame = torch.zeros(1, 6)
     few, dense = (head.meshes(frame, head.subject(code), resolution=64, dense=dense)[0] for dense in (False, True))
-    assert torch.equal(few.vertices, dense.vertices)
     assert torch.equal(few.faces, dense.faces)
+    # Distances differ in their last digits with the points that are asked together.
+    torch.testing.assert_close(few.vertices, dense.vertices, atol=1e-5, rtol=0)
     assert few.evaluations * 3 < dense.evaluations
     mesh = trimesh.Trimesh(few.vertices.numpy(), few.faces.numpy(), process=False)
     largest = max(mesh.split(only_watertight=False), key=lambda piece: len(piece.faces))

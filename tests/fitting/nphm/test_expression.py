@@ -141,10 +141,31 @@ def test_each_conditioning_listens_to_what_it_says() -> None:
     assert heard(ExpressionNetwork.from_state(rule_state(with_inputs(264)))) == (64, False)
     assert heard(ExpressionNetwork.from_state(rule_state(with_inputs(200)))) == (0, False)
     # The combined local codes leave out the global member's own 32 numbers.
-    widths = [(403, 500), (500, 97), (500, 3)]
-    count, by_anchors = heard(ExpressionNetwork(widths, conditioning="GNN", known=200, known_inputs=64 + 39 * 32))
+    count, by_anchors = heard(graph_network())
     assert 1200 < count <= 1344 - 32
     assert by_anchors
+
+
+def graph_network() -> ExpressionNetwork:
+    torch.manual_seed(0)
+    return ExpressionNetwork([(403, 500), (500, 97), (500, 3)], conditioning="GNN", known=200, known_inputs=64 + 39 * 32)
+
+
+def test_local_codes_are_combined_one_anchor_at_a_time() -> None:
+    network = graph_network().double()
+    code, anchors = draw(1, 1344), draw(1, 39, 3)
+
+    def two_layers(name: str, x: np.ndarray) -> np.ndarray:
+        first, _, second = getattr(network, name)
+        x = np.maximum(first.weight.detach().numpy() @ x + first.bias.detach().numpy(), 0)
+        return second.weight.detach().numpy() @ x + second.bias.detach().numpy()
+
+    told = [code[0, :64].numpy()]
+    for n in range(39):
+        local = code[0, 64 + 32 * n : 64 + 32 * (n + 1)].numpy()
+        told.append(two_layers("local_combiner", two_layers("pos_enc", anchors[0, n].numpy()) + local))
+    expected = two_layers("global_combiner", np.concatenate(told))
+    np.testing.assert_allclose(network.condition(code, anchors).known[0].detach(), expected, atol=1e-12)
 
 
 def test_hyper_coordinates_make_a_backward_network() -> None:

@@ -89,6 +89,13 @@ def test_wrong_keys_and_shapes_are_named(tmp_path: Path) -> None:
     torch.save({"decoder_state_dict": {}, "latent_codes_state_dict": {}}, tmp_path / "c.tar")
     with pytest.raises(WrongModelFile, match="latent_codes_state_dict, does not hold what it should: missing weight"):
         load_codes(tmp_path / "c.tar")
+    torch.save({"decoder_state_dict": {}, "latent_codes_state_dict": {"weight": [1.0]}}, tmp_path / "c.tar")
+    with pytest.raises(WrongModelFile, match="latent_codes_state_dict, does not hold what it should: missing weight"):
+        load_codes(tmp_path / "c.tar")
+    for said in ("sideways", 3, ["backward"]):
+        torch.save({"decoder_state_dict": rule_state(expression_shapes()), "direction": said}, tmp_path / "c.tar")
+        with pytest.raises(WrongModelFile, match=r"its direction is .*, which is neither forward nor backward"):
+            load_expression(tmp_path / "c.tar")
 
 
 def test_anchors_are_checked(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from fitting.nphm.expression import ExpressionNetwork
 from fitting.nphm.roots import MAX_STEPS, TOLERANCE, find_canonical
 from tests.fitting.nphm.heads import (
     GAINS,
@@ -82,6 +83,37 @@ def test_the_gradient_is_that_of_the_inverse_function() -> None:
 
     # Roots are exact to the tolerance only, so differences are taken wide.
     assert torch.autograd.gradcheck(canonical, (posed, expression, codes), eps=1e-3, atol=5e-3, rtol=1e-2)
+
+
+def folding() -> ExpressionNetwork:
+    """Takes points of x < 0 to the plane x = 0, and leaves the others where they are."""
+    network = small_expression().float().requires_grad_(False)
+    layers = list(network.defDeepSDF.values())
+    for layer in layers:
+        layer.weight.zero_()
+        layer.bias.zero_()
+    # softplus(-x) is -x for x < 0 and 0 for x > 0, to float32's precision away from 0.
+    layers[0].weight[0, 0] = -1
+    for layer in layers[1:]:
+        layer.weight[0, 0] = 1
+    layers[3].weight[0, 0] = 2**0.5
+    return network
+
+
+def test_a_fold_is_flagged_and_leaves_all_numbers_finite() -> None:
+    """Where the Jacobian has no inverse, neither the point nor the gradient of the others may become NaN."""
+    network = folding()
+    condition = network.condition(draw(1, 45).float(), draw(1, 9, 3).float())
+    observed = torch.tensor([[[0.9, 0.1, 0.0], [-0.9, 0.1, 0.0]]], requires_grad=True)
+    expression = draw(1, 6).float().requires_grad_()
+    _, jacobian = network.with_jacobian(observed, expression, condition)
+    assert torch.linalg.det(jacobian).tolist() == [[1, 0]]
+    found = find_canonical(network, observed, expression, condition)
+    assert found.converged.tolist() == [[True, False]]
+    torch.testing.assert_close(found.points, observed)
+    (found.points * found.converged[..., None]).sum().backward()
+    torch.testing.assert_close(observed.grad, torch.tensor([[[1.0, 1, 1], [0, 0, 0]]]))
+    assert expression.grad.isfinite().all()
 
 
 def test_no_gradient_is_computed_unasked() -> None:
