@@ -63,7 +63,7 @@ def extract(
         raise ValueError(f"a box from {lower} to {upper} with {resolution} points each way is empty")
     grid = _Grid(field, np.array(lower), np.array(upper), resolution, chunk, torch.device(device))
     if dense:
-        grid.values_at(grid.corners(grid.cells(1), 1))
+        grid.ask(np.arange(resolution**3))
     else:
         grid.follow(grid.search())
     # Negated, as the published meshing code does: the orientation is that of a field that is positive inside.
@@ -102,17 +102,21 @@ class _Grid:
     def values_at(self, places: Indices) -> NDArray[np.float32]:
         """The values (...) at grid ``places`` (..., 3); the field is asked for those that are not known yet."""
         flat, known = self._flat(places), self.values.reshape(-1)
-        missing = np.unique(flat[np.isnan(known[flat])])
+        self.ask(np.unique(flat[np.isnan(known[flat])]))
+        return known[flat]
+
+    def ask(self, missing: Indices) -> None:
+        """Ask the field for grid points (P,), given by their place in the flattened grid."""
+        known = self.values.reshape(-1)
         for start in range(0, len(missing), self.chunk):
             some = missing[start : start + self.chunk]
             index = np.stack(np.unravel_index(some, self.values.shape), axis=-1)
             points = torch.from_numpy((index * self.step + self.lower).astype(np.float32)).to(self.device)
             with torch.no_grad():
                 known[some] = self.field(points).to("cpu", torch.float32).numpy()
-            if not np.isfinite(known[some]).all():
-                raise ValueError(f"the field is not finite near {points[int(np.isnan(known[some]).argmax())].tolist()}")
+            if not (finite := np.isfinite(known[some])).all():
+                raise ValueError(f"the field is not finite at {points[int((~finite).argmax())].tolist()}")
         self.evaluations += len(missing)
-        return known[flat]
 
     def search(self) -> Indices:
         """Halve cells where the surface may be: cells of one step (C, 3) that it crosses."""
@@ -133,6 +137,8 @@ class _Grid:
     def follow(self, cells: Indices) -> None:
         """Go on from ``cells`` that the surface crosses to the neighbours that it enters, until it leaves none."""
         shape = (self.last,) * 3
+        visited = np.zeros(self.last**3, np.bool_)
+        visited[np.ravel_multi_index(tuple(cells.T), shape)] = True
         while len(cells):
             signs = self.values_at(self.corners(cells, 1)) < 0
             entered = []
@@ -143,9 +149,9 @@ class _Grid:
                     neighbours[:, axis] += 2 * side - 1
                     entered.append(neighbours[(neighbours[:, axis] >= 0) & (neighbours[:, axis] < self.last)])
             flat = np.unique(np.ravel_multi_index(tuple(np.concatenate(entered).T), shape))
+            flat = flat[~visited[flat]]
+            visited[flat] = True
             cells = np.stack(np.unravel_index(flat, shape), axis=-1)
-            unknown = np.isnan(self.values.reshape(-1)[self._flat(self.corners(cells, 1))]).any(axis=1)
-            cells = cells[unknown]
 
     def filled(self) -> NDArray[np.float32]:
         """The whole grid. What was not asked for is on the same side of the surface as what is known beside it, and takes its

@@ -78,7 +78,7 @@ class NearestTo:
             points, workers = queries.cpu().double().numpy(), torch.get_num_threads()
             ranks = np.arange(1, k + 1)
             # Its bound is exclusive and in float64; what is at the border is decided later, alike for all backends.
-            asked = {"distance_upper_bound": within * (1 + 1e-5), "workers": workers}
+            asked = {"distance_upper_bound": np.nextafter(within * (1 + 1e-5), np.inf), "workers": workers}
             found = [tree.query(cloud, ranks, **asked)[1] for tree, cloud in zip(self._trees, points, strict=True)]
             index = np.stack(found) if found else np.zeros((0, queries.shape[1], k), np.int64)
             # Where it finds nothing it says the number of its points.
@@ -189,7 +189,7 @@ def match(
     """The nearest point of the cloud for each of ``vertices`` (B, N, 3), and whether it is to be believed.
 
     Not believed are points further than ``max_distance``, points whose normal differs from the vertex's by more than
-    ``max_angle_deg`` degrees, points whose normal is zero (unknown), and vertices beyond ``lengths`` (B,).
+    ``max_angle_deg`` degrees, points whose normal is zero or not finite (unknown), and vertices beyond ``lengths`` (B,).
     Normals are ``vertex_normals`` (B, N, 3) and ``cloud_normals`` (B, M, 3), of any length. Raises ``ValueError`` where
     normals are missing for the gate, and as ``NearestTo``.
     """
@@ -201,7 +201,7 @@ def match(
     if cloud_normals is not None:
         if cloud_normals.shape[1] == 0:
             cloud_normals = torch.nn.functional.pad(cloud_normals, (0, 0, 0, 1))
-        normals = torch.nn.functional.normalize(take(cloud_normals, found.index)[..., 0, :], dim=-1)
+        normals = torch.nn.functional.normalize(take(cloud_normals, found.index)[..., 0, :].nan_to_num(0, 0, 0), dim=-1)
         inlier = inlier & (normals != 0).any(dim=-1)
     if max_angle_deg is not None and vertex_normals is not None and normals is not None:
         cosine = (torch.nn.functional.normalize(vertex_normals.detach(), dim=-1) * normals.detach()).sum(dim=-1)

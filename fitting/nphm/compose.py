@@ -110,9 +110,9 @@ class Nphm(nn.Module):
     ) -> Distance:
         """Signed distances at posed ``points`` (B, N, 3) in frames with ``expression`` (B, E), of one subject or of B.
 
-        ``background`` is the identity network's. ``starts`` and ``generator`` are ``find_canonical``'s, for the composition
-        forward. FaceTalk's text hands the expression to the identity network, too; NPHM's takes none, so it only acts through
-        the canonical points.
+        ``background`` is the identity network's; MonoNPHM's has no choice. ``starts`` and ``generator`` are
+        ``find_canonical``'s and only matter to the composition forward. FaceTalk's text hands the expression to the identity
+        network, too; NPHM's takes none, so it only acts through the canonical points.
         """
         if self.composition is Composition.forward:
             roots = find_canonical(self.expression, points, expression, subject.expression, starts=starts, generator=generator)
@@ -142,6 +142,8 @@ class Nphm(nn.Module):
         """
         if len(subject.expression.known) != 1:
             raise ValueError(f"meshes are of one subject, got {len(subject.expression.known)}")
+        if isinstance(subject.identity, MonoCondition):
+            subject = subject._replace(identity=subject.identity._replace(appearance=None))  # colours are not asked for
 
         def extracted(code: Tensor | None) -> Mesh:
             def field(points: Tensor) -> Tensor:
@@ -157,8 +159,11 @@ class Nphm(nn.Module):
             return [extracted(code) for code in expression]
         canonical = extracted(None)
         vertices = canonical.vertices.to(expression)[None]
-        moved = [vertices + self.expression(vertices, code[None], subject.expression).offset for code in expression]
-        return [canonical._replace(vertices=posed[0].to("cpu", torch.float32)) for posed in moved]
+        meshes = []
+        for code in expression:
+            parts = [part + self.expression(part, code[None], subject.expression).offset for part in vertices.split(50_000, 1)]
+            meshes.append(canonical._replace(vertices=torch.cat(parts, dim=1)[0].to("cpu", torch.float32)))
+        return meshes
 
     def _canonical_sdf(
         self,
@@ -172,6 +177,8 @@ class Nphm(nn.Module):
         if isinstance(self.identity, MonoIdentityNetwork):
             assert isinstance(condition, MonoCondition)
             assert hyper is not None
+            if background is not Background.member:
+                raise ValueError("MonoNPHM's global member is always as trained: leave out background")
             field = self.identity(points, hyper, condition)
             return field.sdf, field.color
         return self.identity(points, condition, background=background, **floor), None

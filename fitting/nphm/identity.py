@@ -40,12 +40,13 @@ SOFTPLUS_BETA = 100.0
 
 
 class Background(StrEnum):
-    """What the global member counts as. The published code lets that depend on whether the module is in training mode."""
+    """What the global member counts as."""
 
     member = "member"
-    """As it was trained (published training mode, used for fitting)."""
+    """As it was trained, which is what the published code computes in either mode."""
     outside = "outside"
-    """+1 everywhere (published evaluation mode, used for meshes): keeps space far from the head empty."""
+    """+1 everywhere: keeps space far from the head empty. The published evaluation mode means to do this; in fact it sets the
+    last point of every batch."""
 
 
 class IdentityCondition(NamedTuple):
@@ -179,9 +180,8 @@ class IdentityNetwork(nn.Module):
         asked = weights.detach() > epsilon if epsilon else torch.ones_like(weights, dtype=torch.bool)
         if background is Background.outside:
             asked[-1] = False
-        values = self._ask(points, condition, asked)
-        blended = torch.zeros_like(points[..., 0]).flatten().index_add(0, values.point, weights[asked] * values.value)
-        blended = blended.unflatten(0, points.shape[:2])
+        values = torch.zeros_like(weights).masked_scatter(asked, self._ask(points, condition, asked))
+        blended = (weights * values).sum(dim=0)
         return blended + weights[-1] if background is Background.outside else blended
 
     def weights(self, points: Tensor, condition: IdentityCondition, floor: float = FLOOR) -> Tensor:
@@ -195,15 +195,15 @@ class IdentityNetwork(nn.Module):
     def member_values(self, points: Tensor, condition: IdentityCondition) -> Tensor:
         """What every member says at every one of ``points`` (B, N, 3), before blending: (M, B, N)."""
         everywhere = torch.ones(self.n_members, *points.shape[:2], dtype=torch.bool, device=points.device)
-        return self._ask(points, condition, everywhere).value.unflatten(0, everywhere.shape)
+        return self._ask(points, condition, everywhere).unflatten(0, everywhere.shape)
 
     def _weight_set(self) -> Tensor:
         """Which weights each member has (M,): the two of a pair share theirs."""
         member = torch.arange(self.n_members, device=self._mirror.device)
         return torch.where(member < 2 * self.pairs, member // 2, member - self.pairs)
 
-    def _ask(self, points: Tensor, condition: IdentityCondition, asked: Tensor) -> _Answers:
-        """The values of the members at the points where ``asked`` (M, B, N), in its order."""
+    def _ask(self, points: Tensor, condition: IdentityCondition, asked: Tensor) -> Tensor:
+        """The values (P,) of the members at the points where ``asked`` (M, B, N), in its order."""
         n_batch, n_points = points.shape[:2]
         where = asked.flatten().nonzero()[:, 0]
         member, point = where.div(n_batch * n_points, rounding_mode="floor"), where % (n_batch * n_points)
@@ -214,23 +214,18 @@ class IdentityNetwork(nn.Module):
         subject = torch.zeros_like(point) if n_subjects == 1 else point.div(n_points, rounding_mode="floor")
         ends = torch.tensor([2 * (n + 1) if n < self.pairs else n + 1 + self.pairs for n in range(self.n_members - self.pairs)])
         counts = asked.flatten(1).sum(dim=1).cumsum(0).cpu()[ends - 1].diff(prepend=torch.zeros(1, dtype=torch.int64)).tolist()
-        values, start = [], 0
+        values, start = [seen[:0, 0]], 0
         for n_set, count in enumerate(counts):
             rows, start = slice(start, start + count), start + count
+            if not count:
+                continue
             members = slice(2 * n_set, 2 * n_set + 2) if n_set < self.pairs else slice(n_set + self.pairs, n_set + self.pairs + 1)
             tables = [constants[:, members].flatten(0, 1) for constants in (condition.first, condition.skip)]
             n_of_set = members.stop - members.start
             chosen = F.one_hot(subject[rows] * n_of_set + member[rows] - members.start, len(tables[0])).to(seen.dtype)
             inputs = torch.cat([seen[rows], chosen], dim=-1)
             values.append(self.ensembled_deep_sdf(n_set, inputs, *tables))
-        return _Answers(point, torch.cat(values))
-
-
-class _Answers(NamedTuple):
-    point: Tensor
-    """(P,) index of the point among all B · N."""
-    value: Tensor
-    """(P,) signed distance."""
+        return torch.cat(values)
 
 
 class _Linears(nn.Module):

@@ -123,6 +123,12 @@ def test_the_border_of_the_reach_counts(backend):
     assert found.index.flatten().tolist() == [0, -1]
 
 
+def test_within_no_distance_at_all_there_are_coincident_points(backend):
+    targets = torch.tensor([[[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]])
+    found = NearestTo(targets, backend=backend)(targets[:, :1], within=0.0)
+    assert found.index.tolist() == [[[0]]]
+
+
 def test_of_equally_near_targets_one_is_returned(backend):
     targets = torch.tensor([[[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, 0, 5]]])
     found = nearest(torch.zeros(1, 2, 3), targets.repeat(1, 3, 1), 7, backend=backend)
@@ -319,7 +325,8 @@ def test_an_empty_cloud_and_missing_vertices_pull_at_nothing():
 def test_points_without_a_normal_are_not_believed():
     cloud, normals = plane_cloud()
     normals = normals.clone()
-    normals[:, ::2] = 0
+    normals[:, ::4] = 0
+    normals[:, 2::4] = torch.nan
     vertices = cloud[:, :100]
     assert match(vertices, NearestTo(cloud), cloud_normals=normals).inlier[0].tolist() == [False, True] * 50
     assert match(vertices, NearestTo(cloud)).inlier.all()

@@ -56,7 +56,7 @@ def draw_points(n_batch: int, n_points: int, seed: int = 0) -> Tensor:
     return 0.8 * torch.rand(n_batch, n_points, 3, generator=generator, dtype=torch.float64) - 0.4
 
 
-def fitted_head(steps: int = 300) -> tuple[IdentityNetwork, Tensor]:
+def fitted_head(steps: int = 200) -> tuple[IdentityNetwork, Tensor]:
     """A small identity network in float32, fitted to an egg with a nose, and the code (1, C) that it was fitted for."""
     network = small_identity(15, 6).float()
     code = 0.1 * torch.randn(1, network.code_size, generator=torch.Generator().manual_seed(0))
@@ -69,11 +69,11 @@ def fit_head(network: IdentityNetwork, code: Tensor, steps: int) -> None:
     generator = torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     for _ in range(steps):
-        points = torch.rand(1, 2000, 3, generator=generator) * torch.tensor([1.1, 1.25, 1.35]) + torch.tensor(
+        points = torch.rand(1, 1500, 3, generator=generator) * torch.tensor([1.1, 1.25, 1.35]) + torch.tensor(
             [-0.55, -0.5, -0.95]
         )
         condition, distance = network.condition(code), head_distance(points)
-        members = network.member_values(points[:, :200], condition) - distance[:, :200]
+        members = network.member_values(points[:, :100], condition) - distance[:, :100]
         loss = (network(points, condition) - distance).abs().mean() + 0.1 * members.abs().mean()
         optimizer.zero_grad()
         loss.backward()

@@ -193,6 +193,7 @@ def test_points_may_sit_on_anchors_and_there_may_be_none() -> None:
     network(points, condition).sum().backward()
     assert torch.isfinite(points.grad).all()
     assert network(points[:, :0], condition).shape == (1, 0)
+    assert network(points[:0], network.condition(condition.code[:0])).shape == (0, 9)
 
 
 def test_sizes_are_read_from_the_shapes_and_the_published_ones_are_the_default() -> None:
