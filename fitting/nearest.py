@@ -78,7 +78,7 @@ class NearestTo:
             points, workers = queries.cpu().double().numpy(), torch.get_num_threads()
             ranks = np.arange(1, k + 1)
             # Its bound is exclusive and in float64; what is at the border is decided later, alike for all backends.
-            asked = {"distance_upper_bound": np.nextafter(within * (1 + 1e-5), np.inf), "workers": workers}
+            asked = {"distance_upper_bound": max(within * (1 + 1e-5), 1e-150), "workers": workers}
             found = [tree.query(cloud, ranks, **asked)[1] for tree, cloud in zip(self._trees, points, strict=True)]
             index = np.stack(found) if found else np.zeros((0, queries.shape[1], k), np.int64)
             # Where it finds nothing it says the number of its points.

@@ -1,10 +1,12 @@
 """A backward network out of a forward one, so that FaceTalk's formula runs on the published NPHM weights.
 
 Training data cost nothing: draw canonical points, let the forward network move them, and ask the backward network to undo that.
+To first order the inverse of x + E(x) is x - E(x), so training begins with the forward network turned round.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -20,7 +22,7 @@ MM = 1000 / 4
 
 
 class Distilled(NamedTuple):
-    """A backward network and how well it undoes the forward one, on codes and points that it was not trained on."""
+    """A backward network and how well it undoes the forward one, on codes and points held out from training."""
 
     network: ExpressionNetwork
     error_mm: float
@@ -51,22 +53,22 @@ def distil_backward(
     steps: int = 20_000,
     learning_rate: float = 5e-4,
     student: ExpressionNetwork | None = None,
+    held_out: Sampler | None = None,
     seed: int = 0,
     on_step: Callable[[int, float], None] | None = None,
 ) -> Distilled:
-    """Train ``student`` (by default a network of the published sizes) to undo ``forward`` on what ``draw`` gives.
+    """Train a backward network to undo ``forward`` on what ``draw`` gives.
 
-    ``draw`` makes points and codes (``around_anchors``, or the user's own: codes of a checkpoint's tables, points near
-    scans). The learning rate falls to zero on a cosine. ``on_step`` gets the step and its error in mm. Raises ``ValueError``
-    when ``forward`` is none.
+    It starts as a copy of ``student``, by default of ``forward`` with its offsets negated. ``draw`` makes points and codes
+    (``around_anchors``, or the user's own: codes of a checkpoint's tables, points near scans); where its codes or points can
+    come again, give ``held_out`` others to measure the error on. The learning rate falls to zero on a cosine. ``on_step``
+    gets the step and its error in mm. Raises ``ValueError`` when ``forward`` is none.
     """
     if forward.direction is not Direction.forward:
         raise ValueError("this network goes backward already: distilling needs the forward one")
     generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        student = student or ExpressionNetwork.published(Direction.backward)
-    student = student.to(next(forward.parameters()))
+    student = copy.deepcopy(student) if student else _turned_round(forward)
+    student = student.to(next(forward.parameters())).requires_grad_(True)
     student.direction = Direction.backward
     optimizer = torch.optim.Adam(student.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
@@ -81,7 +83,7 @@ def distil_backward(
         if on_step:
             on_step(step, _rms_mm(back.detach() - canonical))
     with torch.no_grad():
-        tests = [_undone(identity, forward, student, draw(generator)) for _ in range(10)]
+        tests = [_undone(identity, forward, student, (held_out or draw)(generator)) for _ in range(10)]
     error = torch.cat([(back - canonical).flatten(0, 1) for back, canonical, _ in tests])
     offset = torch.cat([(posed - canonical).flatten(0, 1) for _, canonical, posed in tests])
     return Distilled(student.requires_grad_(False).eval(), _rms_mm(error), _rms_mm(offset))
@@ -120,6 +122,16 @@ def around_anchors(
         return Draws(drawn, codes, expression_std * normal(generator, batch, len(expression_std)))
 
     return draw
+
+
+def _turned_round(forward: ExpressionNetwork) -> ExpressionNetwork:
+    """A copy whose offsets are the negative ones."""
+    student = copy.deepcopy(forward)
+    last = student.defDeepSDF[f"lin{len(student.defDeepSDF) - 1}"]
+    with torch.no_grad():
+        last.weight.neg_()
+        last.bias.neg_()
+    return student
 
 
 def _undone(

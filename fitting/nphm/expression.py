@@ -111,17 +111,18 @@ class ExpressionNetwork(nn.Module):
         state: Mapping[str, Any],
         path: Path | str = "the state dict",
         direction: Direction | None = None,
-        expression_code: int = PUBLISHED_EXPRESSION_CODE,
     ) -> Self:
         """The network with the weights ``state``, all sizes and the conditioning read from its shapes.
 
         ``direction`` is what the weights are known to be. By default, networks with hyper coordinates are backward ones, and
-        others forward, as the published ones are. ``expression_code`` is only needed where the shapes do not tell: for
-        ``glob_only`` and ``expr_only``. Raises ``WrongModelFile`` with every missing, unexpected and misshaped key, for hyper
-        coordinates in a forward network, and for the conditioning ``interpolate``, which no published weights have.
+        others forward, as the published ones are. The shapes of ``glob_only`` and ``expr_only`` do not tell the size of the
+        expression code: it is taken to be the published 200. Raises ``WrongModelFile`` with every missing, unexpected and
+        misshaped key, for hyper coordinates in a forward network, and for the conditioning ``interpolate``, which no
+        published weights have.
         """
         shapes = {key.removeprefix("module."): tuple(value.shape) for key, value in state.items() if isinstance(value, Tensor)}
-        last = max((int(key[14:-7]) for key in shapes if re.fullmatch(r"defDeepSDF\.lin\d+\.weight", key)), default=6)
+        numbers = [int(layer[1]) for key in shapes if (layer := re.fullmatch(r"defDeepSDF\.lin(\d+)\.weight", key))]
+        last = max(numbers, default=6)
         expected: dict[str, Shape] = {}
         for n in range(last + 1):
             expected[f"defDeepSDF.lin{n}.weight"] = (f"out{n}", f"in{n}")
@@ -141,14 +142,14 @@ class ExpressionNetwork(nn.Module):
                 expected |= {f"{name}.2.weight": (outputs, hidden), f"{name}.2.bias": (outputs,)}
         found = check_shapes(path, shapes, expected)
         n_conditions = found["in0"] - 3
-        known = found.get("known", n_conditions - expression_code)
+        known = found.get("known", n_conditions - PUBLISHED_EXPRESSION_CODE)
         if conditioning == "expr_only" and known:
             if known != GLOBAL_CODE:
                 what = (
                     "the conditioning interpolate" if known == GLOBAL_CODE + LOCAL_CODE else "no conditioning that headloom knows"
                 )
                 raise WrongModelFile(
-                    f"{path} has {n_conditions} inputs beside the point, {expression_code} of them the expression: that is {what}"
+                    f"{path} has {n_conditions} inputs beside the point, {n_conditions - known} of them the expression: that is {what}"
                 )
             conditioning = "glob_only"
         widths = [(found[f"in{n}"], found[f"out{n}"]) for n in range(last + 1)]

@@ -62,7 +62,7 @@ def load_identity(path: Path, anchors: Path) -> IdentityNetwork:
 
 def read_identity(path: Path) -> dict[str, Any]:
     """The weights of the identity network in an NPHM checkpoint. Raises ``WrongModelFile`` when it holds another network."""
-    return _decoder(path, "ensembled_deep_sdf")
+    return _decoder(_checkpoint(path), path, "ensembled_deep_sdf")
 
 
 def load_expression(path: Path, direction: Direction | str | None = None) -> ExpressionNetwork:
@@ -71,9 +71,9 @@ def load_expression(path: Path, direction: Direction | str | None = None) -> Exp
     ``direction`` says which way weights go whose file does not say so; None takes them for forward ones, as published. Raises
     ``WrongModelFile``, also when the file says another direction.
     """
-    state = _decoder(path, "defDeepSDF")
-    said = load_weights(path).get(DIRECTION)
-    if said is not None and said not in set(Direction):
+    content = _checkpoint(path)
+    state, said = _decoder(content, path, "defDeepSDF"), content.get(DIRECTION)
+    if said is not None and said not in list(Direction):
         raise WrongModelFile(f"{path} says its direction is {said!r}, which is neither forward nor backward")
     if said and direction and said != Direction(direction):
         raise WrongModelFile(f"{path} says that it goes {said}, {Direction(direction)} was asked for: leave the direction out")
@@ -105,29 +105,30 @@ def load_code_statistic(path: Path) -> Tensor:
 
 
 def load_codes(path: Path) -> CodeTables:
-    """The tables of codes in a checkpoint."""
+    """The tables of codes in a checkpoint, rows longer than 1 shortened to 1, as the published embedding does when it is used."""
     content = _checkpoint(path)
     tables = []
     for name in ("latent_codes_state_dict", "latent_codes_val_state_dict"):
         table = content.get(name)
         if table is not None:
-            found = {key: tuple(value.shape) for key, value in table.items()} if isinstance(table, dict) else {}
+            entries = table.items() if isinstance(table, dict) else ()
+            found = {key: tuple(value.shape) for key, value in entries if isinstance(value, Tensor)}
             check_shapes(f"{path}, {name},", found, {"weight": ("rows", "numbers")})
-        tables.append(None if table is None else table["weight"])
+        tables.append(None if table is None else torch.renorm(table["weight"], 2, 0, 1.0))
     return CodeTables(*tables)
 
 
-def _decoder(path: Path, part: str) -> dict[str, Any]:
+def _decoder(content: dict[str, Any], path: Path, part: str) -> dict[str, Any]:
     """The weights in a checkpoint, checked to be of the network that has a ``part`` of this name."""
-    state = _checkpoint(path)[DECODER]
-    keys = [str(key).removeprefix("module.") for key in state]
+    state = {str(key): value for key, value in content[DECODER].items()}
+    keys = [key.removeprefix("module.") for key in state]
     if not any(key.startswith(part) for key in keys):
         kinds = {"ensembled_deep_sdf": "an identity network", "defDeepSDF": "an expression network"}
         it = next(
             (kind for name, kind in kinds.items() if any(key.startswith(name) for key in keys)), "neither of NPHM's networks"
         )
         raise WrongModelFile(f"{path} holds {it}, not {kinds[part]}: give the other checkpoint")
-    return dict(state)
+    return state
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:

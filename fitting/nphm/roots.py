@@ -24,7 +24,8 @@ class Roots(NamedTuple):
     """Canonical points for posed ones."""
 
     points: Tensor
-    """(B, N, 3) the best iterate. Differentiable by the observed points, codes and weights where gradients are on."""
+    """(B, N, 3) the best iterate. Where gradients are on, once differentiable by observed points, codes and weights: the inverse
+    Jacobian in the derivative counts as constant, as in the published code, so second derivatives would be wrong."""
     converged: Tensor
     """(B, N) bool. The others are no roots: leave them out of a loss."""
     residual: Tensor
@@ -46,15 +47,18 @@ def find_canonical(
     """The canonical points that ``network`` moves to ``observed`` (B, N, 3), for ``expression`` (B, E).
 
     The search starts at the observed point; with ``starts`` > 1 also at that many less one around it, Gaussian with standard
-    deviation ``spread`` from ``generator``, and keeps the root with the least residual. At most 15 steps; only points that have
-    not arrived are computed on.
+    deviation ``spread`` from ``generator``; of points that did not arrive before, the one with the least residual is kept. A
+    search takes at most 15 steps, in which only points that have not arrived are computed on.
     """
     with torch.no_grad():
         found = _search(network, observed, observed, expression, condition)
         for _ in range(starts - 1):
-            jitter = torch.randn(observed.shape, generator=generator, dtype=observed.dtype, device=observed.device)
+            if found.converged.all():
+                break
+            drawn_on = generator.device if generator else observed.device
+            jitter = torch.randn(observed.shape, generator=generator, device=drawn_on).to(observed)
             other = _search(network, observed + spread * jitter, observed, expression, condition)
-            better = other.residual < found.residual
+            better = ~found.converged & (other.residual < found.residual)
             found = Roots(
                 *(
                     torch.where(better[..., None] if new.ndim == 3 else better, new, old)
@@ -95,13 +99,9 @@ def _search(
         scale = torch.where(scale >= 0, scale + 1e-6, scale - 1e-6)
         correction = (step - (inverse[going] @ change[..., None])[..., 0]) / scale[:, None]
         inverse[going] += correction[..., None] * along[:, None]
-        going = going[torch.isin(going, _going(residual, least), assume_unique=True)]
+        going = going[(least[going] > TOLERANCE) & (residual[going] < DIVERGED)]
     shape = observed.shape[:2]
     return Roots(best.view(observed.shape), (least < TOLERANCE).view(shape), least.view(shape), steps.view(shape))
-
-
-def _going(residual: Tensor, least: Tensor) -> Tensor:
-    return ((least > TOLERANCE) & (residual < DIVERGED)).nonzero()[:, 0]
 
 
 def _moved(
@@ -130,6 +130,8 @@ def _with_gradient(
     """``roots`` unchanged in value, with the derivatives of an implicit function: d root = -J⁻¹ d(x + E(x) - observed)."""
     with torch.no_grad():
         _, jacobian = network.with_jacobian(roots, expression, condition)
-        inverse = torch.linalg.inv_ex(jacobian).inverse
+        # Where the deformation folds there is no inverse. Infinities would spoil the point itself, and the gradients of
+        # all others through what they share, even when a loss leaves the point out.
+        inverse = torch.linalg.inv_ex(jacobian).inverse.nan_to_num(0.0, 0.0, 0.0)
     error = roots + network(roots, expression, condition).offset - observed
     return roots - (inverse @ (error - error.detach())[..., None])[..., 0]

@@ -41,10 +41,12 @@ def test_it_undoes_the_forward_network(networks) -> None:
     assert made.error_mm < 0.5 * errors[0]
     assert made.network.direction is Direction.backward
     # What root finding says and what the network says are near each other, and FaceTalk's formula runs.
-    draws = sampler(identity)(torch.Generator().manual_seed(99))
+    draws = sampler(identity, batch=40)(torch.Generator().manual_seed(99))
     anchors = identity.condition(draws.identity).anchors
     condition = forward.condition(draws.identity, anchors)
-    posed = draws.points + forward(draws.points, draws.expression, condition).offset
+    offset = forward(draws.points, draws.expression, condition).offset
+    assert made.offset_mm == pytest.approx(float(offset.square().sum(dim=-1).mean().sqrt()) * 250, rel=0.1)
+    posed = draws.points + offset
     found = find_canonical(forward, posed, draws.expression, condition)
     assert found.converged.all()
     back = Nphm(identity, made.network, "backward")
@@ -68,6 +70,28 @@ def test_any_student_learns(networks) -> None:
     identity, forward = networks
     made = distil_backward(identity, forward, sampler(identity), steps=250, learning_rate=3e-3, student=fresh())
     assert made.error_mm < 0.15 * made.offset_mm
+
+
+def test_training_goes_on_from_a_student_that_stays_as_it_is(networks) -> None:
+    identity, forward = networks
+    first = distil_backward(identity, forward, sampler(identity), steps=100, learning_rate=3e-3)
+    before = {key: value.clone() for key, value in first.network.state_dict().items()}
+    second = distil_backward(identity, forward, sampler(identity), steps=100, learning_rate=1e-3, student=first.network, seed=1)
+    assert second.error_mm < first.error_mm
+    assert all(torch.equal(value, before[key]) for key, value in first.network.state_dict().items())
+
+
+def test_the_error_is_measured_on_the_held_out_sampler(networks) -> None:
+    identity, forward = networks
+    asked: list[str] = []
+
+    def telling(name: str, points: int) -> Sampler:
+        draw = sampler(identity, 2, points)
+        return lambda generator: asked.append(name) or draw(generator)
+
+    made = distil_backward(identity, forward, telling("training", 50), steps=3, held_out=telling("held out", 20))
+    assert asked == ["training"] * 3 + ["held out"] * 10
+    assert made.error_mm < made.offset_mm
 
 
 def test_the_same_seed_makes_the_same_network(networks) -> None:

@@ -138,7 +138,9 @@ def test_each_conditioning_listens_to_what_it_says() -> None:
         return int((of_code != 0).sum()), of_anchors is not None
 
     assert heard(ExpressionNetwork.from_state(rule_state(expression_shapes()))) == (1344, True)
-    assert heard(ExpressionNetwork.from_state(rule_state(with_inputs(264)))) == (64, False)
+    whole = ExpressionNetwork.from_state(rule_state(with_inputs(264)))
+    assert heard(whole) == (64, False)
+    assert torch.equal(whole.condition(code, anchors).known, code[:, :64])
     assert heard(ExpressionNetwork.from_state(rule_state(with_inputs(200)))) == (0, False)
     # The combined local codes leave out the global member's own 32 numbers.
     count, by_anchors = heard(graph_network())

@@ -60,6 +60,14 @@ def test_codes_are_named_by_the_user_and_counted(tmp_path: Path) -> None:
         tables.of([f"{n:03d}" for n in range(11)])
 
 
+def test_codes_are_as_the_published_embedding_gives_them(tmp_path: Path) -> None:
+    table = torch.randn(5, 1344) * torch.tensor([0.001, 0.01, 0.1, 1, 10])[:, None]
+    torch.save({"decoder_state_dict": {}, "latent_codes_state_dict": {"weight": table}}, tmp_path / "c.tar")
+    published = torch.nn.Embedding(5, 1344, max_norm=1.0)
+    published.load_state_dict({"weight": table})
+    torch.testing.assert_close(load_codes(tmp_path / "c.tar").training, published(torch.arange(5)).detach())
+
+
 def test_one_network_is_not_taken_for_the_other(tmp_path: Path) -> None:
     identity, expression, anchors = write_identity(tmp_path), write_expression(tmp_path), write_anchors(tmp_path)
     with pytest.raises(WrongModelFile, match="holds an expression network, not an identity network: give the other checkpoint"):
