@@ -146,10 +146,12 @@ class ExpressionNetwork(nn.Module):
         if conditioning == "expr_only" and known:
             if known != GLOBAL_CODE:
                 what = (
-                    "the conditioning interpolate" if known == GLOBAL_CODE + LOCAL_CODE else "no conditioning that headloom knows"
+                    "that is the conditioning interpolate"
+                    if known == GLOBAL_CODE + LOCAL_CODE
+                    else "that is no known conditioning"
                 )
                 raise WrongModelFile(
-                    f"{path} has {n_conditions} inputs beside the point, {n_conditions - known} of them the expression: that is {what}"
+                    f"{path} has {n_conditions} inputs beside the point, {n_conditions - known} of them the expression: {what}"
                 )
             conditioning = "glob_only"
         widths = [(found[f"in{n}"], found[f"out{n}"]) for n in range(last + 1)]
