@@ -195,7 +195,7 @@ def test_weights_that_do_not_fit_are_named() -> None:
         ExpressionNetwork.from_state(wrong)
     with pytest.raises(WrongModelFile, match="the conditioning interpolate"):
         ExpressionNetwork.from_state(rule_state(with_inputs(296)))
-    with pytest.raises(WrongModelFile, match="no conditioning that headloom knows"):
+    with pytest.raises(WrongModelFile, match="that is no known conditioning"):
         ExpressionNetwork.from_state(rule_state(with_inputs(232)))
     network = recorded_expression("1")
     with pytest.raises(ValueError, match=r"2176 and 65 anchors make 2371 numbers; this network was trained on 1461"):
