@@ -2,7 +2,7 @@
 
 The portrait is the one that ships with scikit-image (NASA's of Eileen Collins). A held camera drifts, the head nods
 and tilts within the picture, and jaw and lips open with a synthetic voice; so there is one true face, and sound that
-goes with it, but no speech that anybody could understand. The files carry ``STAND_IN`` in their metadata.
+goes with it, but no speech that anybody could understand.
 """
 
 from __future__ import annotations
@@ -12,20 +12,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-import av
-import av.container
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy import signal
 
-from manifests.source import STAND_IN
+from prep.write import Rate, frame_times, write_take
 
-Rate = Fraction | Literal["vfr"]
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 
@@ -39,8 +35,6 @@ FLASH_S = Fraction(8, 100)
 """How long each flash and each beep of ``flash_and_beep`` lasts."""
 
 _SOUND_RATES = (48000, 44100)
-_VFR_NOMINAL = Fraction(30)
-_TICKS = 90000
 
 
 class Person(NamedTuple):
@@ -77,9 +71,9 @@ def make_takes(
         rng = np.random.default_rng([seed, number])
         rate = _SOUND_RATES[number % len(_SOUND_RATES)]
         voice, openness = _speech(rng, seconds, rate, PEOPLE[who].pitch)
-        times = _frame_times(RATES[number % len(RATES)], seconds, rng)
+        times = frame_times(RATES[number % len(RATES)], seconds, rng)
         pictures = _talking(rng, PEOPLE[who], times, size or SIZES[number % len(SIZES)], openness)
-        _write(path, pictures, times, voice, rate)
+        write_take(path, pictures, times, np.stack([voice, 0.9 * voice]), rate)
         paths.append(path)
     return paths
 
@@ -94,7 +88,7 @@ def flash_and_beep(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
-    times = _frame_times(fps, seconds, rng)
+    times = frame_times(fps, seconds, rng)
     wanted = [Fraction(2 * k + 1, 2) for k in range(int(seconds))]
     events = tuple(next(t for t in times if t >= w) for w in wanted if w + FLASH_S < times[-1])
     rate = 48000
@@ -106,18 +100,8 @@ def flash_and_beep(
     pictures = _talking(rng, PEOPLE[0], times, size, lambda _: 0.0)
     lit = (any(e <= t < e + FLASH_S for e in events) for t in times)
     flashed = ((picture // 5 + 204) if on else picture for picture, on in zip(pictures, lit, strict=True))
-    _write(path, flashed, times, sound, rate)
+    write_take(path, flashed, times, np.stack([sound, 0.9 * sound]), rate)
     return events
-
-
-def _frame_times(fps: Rate, seconds: float, rng: np.random.Generator) -> list[Fraction]:
-    """Presentation times in seconds, from 0; a variable rate keeps the first and the last frame."""
-    if fps != "vfr":
-        return [k / fps for k in range(round(seconds * fps))]
-    count = round(seconds * _VFR_NOMINAL)
-    kept = rng.random(count) > 0.2
-    kept[[0, -1]] = True
-    return [Fraction(int(k)) / _VFR_NOMINAL for k in np.flatnonzero(kept)]
 
 
 # --- voice
@@ -298,48 +282,3 @@ def _open_mouth(x: Singles, y: Singles, drop: float) -> tuple[Singles, Singles]:
     shift = gap + (jaw - gap) * blend * blend * (3 - 2 * blend)
     hollow = (np.clip(y - edge, 0, 1) * np.clip(-below, 0, 1)).astype(np.float32)
     return np.where(below > 0, y - shift, np.minimum(y, edge)).astype(np.float32), hollow
-
-
-# --- files
-
-
-def _write(path: Path, pictures: Iterator[NDArray[np.uint8]], times: Sequence[Fraction], sound: Floats, rate: int) -> None:
-    """Write an mp4: pictures at these times in seconds, and mono sound (S,), as stereo, from time 0 on."""
-    stereo = np.stack([sound, 0.9 * sound]).astype(np.float32)
-    step = min((b - a for a, b in pairwise(times)), default=Fraction(1, 25))
-    regular = all(b - a == step for a, b in pairwise(times))
-    time_base = step if regular else Fraction(1, _TICKS)
-    with av.open(str(path), "w", format="mp4") as container:
-        container.metadata["comment"] = STAND_IN
-        video = container.add_stream("libx264", rate=1 / step, options={"crf": "20", "preset": "veryfast"})
-        audio = container.add_stream("aac", rate=rate, layout="stereo", options={"b": "128k"})
-        video.pix_fmt = "yuv420p"
-        video.codec_context.time_base = time_base
-        # One thread, or the bytes would depend on the number of cores.
-        video.codec_context.thread_count = 1
-        video.codec_context.color_range, video.codec_context.colorspace = 1, 1
-        video.codec_context.color_primaries, video.codec_context.color_trc = 1, 1
-        written = 0
-        for time, picture in zip(times, pictures, strict=True):
-            if not written:
-                video.height, video.width = picture.shape[:2]
-            frame = av.VideoFrame.from_ndarray(picture, "rgb24")
-            frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
-            frame.pts, frame.time_base = int(time / time_base), time_base
-            container.mux(video.encode(frame))
-            written = _write_sound(container, audio, stereo, written, round(float(time + 1) * rate))
-        _write_sound(container, audio, stereo, written, stereo.shape[1])
-        container.mux(video.encode(None))
-        container.mux(audio.encode(None))
-
-
-def _write_sound(
-    container: av.container.OutputContainer, stream: av.AudioStream, stereo: NDArray[np.float32], written: int, until: int
-) -> int:
-    """Encode samples from ``written`` up to ``until``, which keeps them near their pictures; returns where it ended."""
-    until = min(until, stereo.shape[1])
-    if until > written:
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(stereo[:, written:until]), "fltp", "stereo")
-        frame.sample_rate, frame.pts, frame.time_base = stream.rate, written, Fraction(1, stream.rate)
-        container.mux(stream.encode(frame))
-    return max(until, written)

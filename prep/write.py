@@ -1,0 +1,97 @@
+"""Writing recordings of headloom's own making: h264 and AAC in an mp4, each picture at its time, marked as a stand-in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import av
+import av.container
+import numpy as np
+from numpy.typing import NDArray
+
+from manifests.source import STAND_IN
+
+Rate = Fraction | Literal["vfr"]
+"""Frames a second; "vfr" is 30 of which about a fifth are missing, the others at their true times."""
+
+_VFR_NOMINAL = Fraction(30)
+_TICKS = 90000
+
+
+def frame_times(fps: Rate, seconds: float, rng: np.random.Generator) -> list[Fraction]:
+    """Presentation times in seconds, from 0; a variable rate keeps the first and the last frame."""
+    if fps != "vfr":
+        return [k / fps for k in range(round(seconds * fps))]
+    count = round(seconds * _VFR_NOMINAL)
+    kept = rng.random(count) > 0.2
+    kept[[0, -1]] = True
+    return [Fraction(int(k)) / _VFR_NOMINAL for k in np.flatnonzero(kept)]
+
+
+def write_take(
+    path: Path,
+    pictures: Iterator[NDArray[np.uint8]],
+    times: Sequence[Fraction],
+    sound: NDArray[Any] | None = None,
+    sound_rate: int = 48_000,
+    *,
+    crf: int = 20,
+) -> None:
+    """Write an mp4 of RGB ``pictures`` (H, W, 3), H and W even, at ``times`` in seconds, and ``sound`` from time 0 on.
+
+    ``sound`` (channels, S) is mono or stereo, from -1 to 1; None writes none. The same arguments give the same bytes on one
+    machine.
+    """
+    step = min((b - a for a, b in pairwise(times)), default=Fraction(1, 25))
+    regular = all(b - a == step for a, b in pairwise(times))
+    time_base = step if regular else Fraction(1, _TICKS)
+    with av.open(str(path), "w", format="mp4") as container:
+        container.metadata["comment"] = STAND_IN
+        video = container.add_stream("libx264", rate=1 / step, options={"crf": str(crf), "preset": "veryfast"})
+        video.pix_fmt = "yuv420p"
+        video.codec_context.time_base = time_base
+        # One thread, or the bytes would depend on the number of cores.
+        video.codec_context.thread_count = 1
+        video.codec_context.color_range, video.codec_context.colorspace = 1, 1
+        video.codec_context.color_primaries, video.codec_context.color_trc = 1, 1
+        track = None if sound is None else _Track(container, np.asarray(sound, np.float32), sound_rate)
+        begun = False
+        for time, picture in zip(times, pictures, strict=True):
+            if not begun:
+                video.height, video.width = picture.shape[:2]
+                begun = True
+            frame = av.VideoFrame.from_ndarray(picture, "rgb24")
+            frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+            frame.pts, frame.time_base = int(time / time_base), time_base
+            container.mux(video.encode(frame))
+            if track:
+                track.write(float(time + 1))
+        if track:
+            track.write()
+        container.mux(video.encode(None))
+        if track:
+            container.mux(track.stream.encode(None))
+
+
+class _Track:
+    """The sound of a file, written bit by bit, so that it lies near its pictures."""
+
+    def __init__(self, container: av.container.OutputContainer, sound: NDArray[np.float32], rate: int) -> None:
+        self.layout = "mono" if len(sound) == 1 else "stereo"
+        self.stream = container.add_stream("aac", rate=rate, layout=self.layout, options={"b": "128k"})
+        self._container, self._sound, self._written = container, sound, 0
+
+    def write(self, until_s: float | None = None) -> None:
+        """Encode the samples up to this time; all that are left without one."""
+        end = self._sound.shape[1]
+        until = end if until_s is None else min(round(until_s * self.stream.rate), end)
+        if until > self._written:
+            samples = np.ascontiguousarray(self._sound[:, self._written : until])
+            frame = av.AudioFrame.from_ndarray(samples, "fltp", self.layout)
+            frame.sample_rate, frame.pts, frame.time_base = self.stream.rate, self._written, Fraction(1, self.stream.rate)
+            self._container.mux(self.stream.encode(frame))
+            self._written = until
