@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import av
 import av.container
@@ -34,47 +34,78 @@ def frame_times(fps: Rate, seconds: float, rng: np.random.Generator) -> list[Fra
 
 def write_take(
     path: Path,
-    pictures: Iterator[NDArray[np.uint8]],
+    pictures: Iterable[NDArray[np.uint8]],
     times: Sequence[Fraction],
     sound: NDArray[Any] | None = None,
     sound_rate: int = 48_000,
-    *,
-    crf: int = 20,
 ) -> None:
     """Write an mp4 of RGB ``pictures`` (H, W, 3), H and W even, at ``times`` in seconds, and ``sound`` from time 0 on.
 
     ``sound`` (channels, S) is mono or stereo, from -1 to 1; None writes none. The same arguments give the same bytes on one
     machine.
     """
-    step = min((b - a for a, b in pairwise(times)), default=Fraction(1, 25))
-    regular = all(b - a == step for a, b in pairwise(times))
-    time_base = step if regular else Fraction(1, _TICKS)
-    with av.open(str(path), "w", format="mp4") as container:
-        container.metadata["comment"] = STAND_IN
-        video = container.add_stream("libx264", rate=1 / step, options={"crf": str(crf), "preset": "veryfast"})
-        video.pix_fmt = "yuv420p"
-        video.codec_context.time_base = time_base
+    with TakeWriter(path, times, sound, sound_rate) as writer:
+        for picture in pictures:
+            writer.add(picture)
+
+
+class TakeWriter:
+    """The same, picture by picture, for several cameras at once: ``with TakeWriter(...) as writer: writer.add(picture)``.
+
+    ``crf`` is x264's quality, less being better. Raises ``ValueError`` at the end when there were not as many pictures as times.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        times: Sequence[Fraction],
+        sound: NDArray[Any] | None = None,
+        sound_rate: int = 48_000,
+        crf: int = 20,
+    ) -> None:
+        step = min((b - a for a, b in pairwise(times)), default=Fraction(1, 25))
+        regular = all(b - a == step for a, b in pairwise(times))
+        self._path, self._times, self._done = path, times, 0
+        self._container = av.open(str(path), "w", format="mp4")
+        self._container.metadata["comment"] = STAND_IN
+        self._video = self._container.add_stream("libx264", rate=1 / step, options={"crf": str(crf), "preset": "veryfast"})
+        self._video.pix_fmt = "yuv420p"
+        codec = self._video.codec_context
+        codec.time_base = step if regular else Fraction(1, _TICKS)
         # One thread, or the bytes would depend on the number of cores.
-        video.codec_context.thread_count = 1
-        video.codec_context.color_range, video.codec_context.colorspace = 1, 1
-        video.codec_context.color_primaries, video.codec_context.color_trc = 1, 1
-        track = None if sound is None else _Track(container, np.asarray(sound, np.float32), sound_rate)
-        begun = False
-        for time, picture in zip(times, pictures, strict=True):
-            if not begun:
-                video.height, video.width = picture.shape[:2]
-                begun = True
-            frame = av.VideoFrame.from_ndarray(picture, "rgb24")
-            frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
-            frame.pts, frame.time_base = int(time / time_base), time_base
-            container.mux(video.encode(frame))
-            if track:
-                track.write(float(time + 1))
-        if track:
-            track.write()
-        container.mux(video.encode(None))
-        if track:
-            container.mux(track.stream.encode(None))
+        codec.thread_count = 1
+        codec.color_range = codec.colorspace = codec.color_primaries = codec.color_trc = 1
+        self._time_base = codec.time_base
+        self._track = None if sound is None else _Track(self._container, np.asarray(sound, np.float32), sound_rate)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def add(self, picture: NDArray[np.uint8]) -> None:
+        """The next picture (H, W, 3)."""
+        if not self._done:
+            self._video.height, self._video.width = picture.shape[:2]
+        time = self._times[self._done]
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24")
+        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+        frame.pts, frame.time_base = int(time / self._time_base), self._time_base
+        self._container.mux(self._video.encode(frame))
+        if self._track:
+            self._track.write(float(time + 1))
+        self._done += 1
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind:
+            self._container.close()
+            return
+        with self._container:
+            if self._done != len(self._times):
+                raise ValueError(f"{self._path}: {self._done} pictures were given for {len(self._times)} times")
+            if self._track:
+                self._track.write()
+            self._container.mux(self._video.encode(None))
+            if self._track:
+                self._container.mux(self._track.stream.encode(None))
 
 
 class _Track:
