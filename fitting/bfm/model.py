@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from fitting.bfm.camera import pose
 from fitting.bfm.coefficients import split
 from fitting.bfm.files import BfmFile, load_bfm_file
-from fitting.bfm.lighting import shade
+from fitting.lighting import shade
 from fitting.rotations import euler_zyx_to_matrix
 
 

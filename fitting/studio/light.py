@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fitting.bfm.lighting import AMBIENT, spherical_harmonics
+from fitting.lighting import AMBIENT, spherical_harmonics
 
 _ORDER = torch.tensor([0] + 3 * [1] + 5 * [2])
 _KEPT = torch.tensor([math.pi, 2 * math.pi / 3, math.pi / 4], dtype=torch.float64)[_ORDER]
@@ -29,7 +29,7 @@ def lamp(direction: Tensor, colour: Tensor) -> Tensor:
 
 
 def light(times: NDArray[np.float64], rng: np.random.Generator, change: float = 1.0) -> Tensor:
-    """Lighting (T, 27), float64, for ``fitting.bfm.lighting.shade``, in the world: from ahead, above and one side.
+    """Lighting (T, 27), float64, for ``fitting.lighting.shade``, in the world: from ahead, above and one side.
 
     ``change`` says how much it wanders over the take: 0 is not at all, 1 is a cloud passing and a lamp that swings by some
     degrees.

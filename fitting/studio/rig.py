@@ -56,7 +56,7 @@ def sixteen(seed: int = 0) -> Rig:
     return Rig(SERIALS, Camera(_intrinsics(_FOCAL, *FULL_SIZE), poses, *FULL_SIZE), mixing)
 
 
-def in_front(width: int, height: int, *, fill: float = 0.55, distance: float = 0.9) -> Camera:
+def in_front(width: int, height: int, *, fill: float = 0.66, distance: float = 0.9) -> Camera:
     """One camera (), float64, straight before the face. ``fill`` is the share of the shorter side that a head of 23 cm takes."""
     focal = fill * min(width, height) * distance / 0.23
     centre = torch.tensor(TARGET, dtype=torch.float64) + torch.tensor([0.0, 0.0, distance], dtype=torch.float64)

@@ -12,8 +12,8 @@ import torch
 from fitting.bfm.camera import project_y_up, to_camera
 from fitting.bfm.coefficients import join, split
 from fitting.bfm.files import load_bfm_file
-from fitting.bfm.lighting import shade, spherical_harmonics
 from fitting.bfm.model import Bfm
+from fitting.lighting import shade, spherical_harmonics
 from tests.fitting.bfm.files import bfm_arrays, official_bfm_arrays, write_bfm
 from tests.fitting.bfm.recorded import RECORDED, recorded_model
 from tests.fitting.rule_weights import assert_close

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from fitting.bfm.lighting import AMBIENT, shade
+from fitting.lighting import AMBIENT, shade
 from fitting.studio.light import lamp, light, sensor_noise
 
 TIMES = np.arange(0, 4, 0.04)
