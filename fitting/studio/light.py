@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ def lamp(direction: Tensor, colour: Tensor) -> Tensor:
     return (colour[..., :, None].double() * functions[..., None, :]).flatten(-2)
 
 
-def light(times: NDArray[np.float64], rng: np.random.Generator, change: float = 1.0) -> Tensor:
+def light(times: NDArray[np.floating[Any]], rng: np.random.Generator, change: float = 1.0) -> Tensor:
     """Lighting (T, 27), float64, for ``fitting.lighting.shade``, in the world: from ahead, above and one side.
 
     ``change`` says how much it wanders over the take: 0 is not at all, 1 is a cloud passing and a lamp that swings by some

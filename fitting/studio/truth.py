@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fitting.studio.nersemble import DEPTH_UNIT
+from fitting.studio.render import Shot
 from manifests.atomic import whole_file
 
 
@@ -55,23 +57,19 @@ TRUTH = {
     "blink": Answer("float64", ("T", 2), "", "0 is open, 1 is shut; left and right eye"),
     "intrinsics": Answer("float64", ("C", 3, 3), "px", "for the size of the written images"),
     "world_to_camera": Answer("float64", ("C", 4, 4), "m", "OpenCV's axes; the world is FLAME's space at rest"),
-    "lighting": Answer("float64", ("T", 27), "", "for `fitting.bfm.lighting.shade`, on normals in the world and linear albedo"),
+    "lighting": Answer("float64", ("T", 27), "", "for `fitting.lighting.shade`, on normals in the world and linear albedo"),
     "phonemes": Answer("str", ("P",), "", "symbols of `fitting.studio.phonemes`, silences too"),
     "phoneme_times": Answer("float64", ("P", 2), "s", "start and end of each"),
-    "sound_clean": Answer(
-        "float32", ("S",), "", "the voice without the noise that was added, -1 to 1"
-    ),
+    "sound_clean": Answer("float32", ("S",), "", "the voice without the noise that was added, -1 to 1"),
 }
 """Of every take, in ``.truth.npz``. T frames, C cameras, V vertices, P phonemes, S samples."""
 
 MAPS = {
-    "depth": Answer(
-        "uint16", ("T", "H", "W"), "m / 32767", "along the optical axis, counted from 1; 0 is no depth"
-    ),
+    "depth": Answer("uint16", ("T", "H", "W"), "m / 32767", "along the optical axis, counted from 1; 0 is no depth"),
     "normals": Answer("int8", ("T", "H", "W", 3), "1 / 127", "unit normals in the camera's axes; 0 where there is none"),
     "labels": Answer("uint8", ("T", "H", "W"), "", "number in `LABELS`: " + ", ".join(LABELS)),
 }
-"""Of takes with one camera, in ``.maps.npz``."""
+"""Of takes with one camera, in ``.maps.npz``; with sixteen, of one frame, with cameras in the place of frames."""
 
 
 def save_answers(path: Path, answers: Mapping[str, Any], table: Mapping[str, Answer] = TRUTH) -> None:
@@ -97,6 +95,16 @@ def save_answers(path: Path, answers: Mapping[str, Any], table: Mapping[str, Ans
         arrays[name] = array
     with whole_file(path) as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def map_arrays(shot: Shot) -> dict[str, NDArray[Any]]:
+    """The maps of a shot as ``MAPS`` stores them."""
+    steps = np.where(shot.depth > 0, np.rint(shot.depth / DEPTH_UNIT) + 1, 0)
+    return {
+        "depth": steps.clip(0, 65535).astype(np.uint16),
+        "normals": np.rint(127 * shot.normals).astype(np.int8),
+        "labels": shot.labels,
+    }
 
 
 def reference() -> str:
