@@ -6,6 +6,7 @@ fit a performance closely but not exactly. Neck, head and eyes are no part of it
 
 from __future__ import annotations
 
+import io
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -20,8 +21,9 @@ from fitting.studio.expressions import expression_code
 from fitting.studio.family import HeadFamily, still
 from fitting.studio.features import SKIN, above_hairline, eye, mouth
 from fitting.studio.identity import principal
-from fitting.studio.sampling import Indices, Size
+from fitting.studio.sampling import Indices
 from fitting.studio.skin import colours, random_look
+from fitting.studio.spread import Size
 from fitting.studio.surface import Floats
 from manifests.atomic import whole_file
 
@@ -101,8 +103,12 @@ def write_bfm(folder: Path) -> dict[str, Path]:
     paths = {"bfm": folder / "BFM_model_front.mat", "bfm-landmarks": folder / "similarity_Lm3D_all.mat"}
     centred = _DECIMETRES * (face.mean - face.mean.mean(axis=0))
     for path, held in ((paths["bfm"], arrays), (paths["bfm-landmarks"], {"lm": centred[landmarks].astype(np.float32)})):
+        content = io.BytesIO()
+        scipy.io.savemat(content, held)
+        # The format begins with 116 characters for people to read, in which SciPy puts the time: the same files at any time.
+        content.getbuffer()[:116] = b"MATLAB 5.0 MAT-file, headloom studio".ljust(116)
         with whole_file(path) as file:
-            scipy.io.savemat(file, held)
+            file.write(content.getbuffer())
     return paths
 
 

@@ -21,8 +21,9 @@ from fitting.studio.features import SKIN, above_hairline, ear, eye, mouth
 from fitting.studio.identity import N_IDENTITY, PEOPLE, identity_directions
 from fitting.studio.mesh import HeadMesh, head_mesh
 from fitting.studio.parts import LEFT_BALL, RIGHT_BALL
-from fitting.studio.sampling import Indices, Size
+from fitting.studio.sampling import Indices
 from fitting.studio.skeleton import pose_correctives, regressor, skinning
+from fitting.studio.spread import Size
 from fitting.studio.surface import Floats
 
 
@@ -37,7 +38,7 @@ class Openings(NamedTuple):
 
 
 class HeadFamily:
-    """The family on one mesh. ``size`` is small (about 1,300 vertices), medium (5,500) or large (10,800)."""
+    """The family on one mesh. ``size`` is small (about 1,300 vertices), medium (5,023, as FLAME) or large (11,300)."""
 
     def __init__(self, size: Size = "medium"):
         self.size: Size = size

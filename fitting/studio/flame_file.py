@@ -16,7 +16,8 @@ from fitting.studio.controls import EXPRESSIONS
 from fitting.studio.expressions import activation_directions
 from fitting.studio.family import HeadFamily
 from fitting.studio.features import SKIN
-from fitting.studio.sampling import Indices, Size
+from fitting.studio.sampling import Indices
+from fitting.studio.spread import Size
 from manifests.atomic import whole_file
 
 PARENTS = np.array([[2**32 - 1, 0, 1, 1, 1], [0, 1, 2, 3, 4]], np.uint32)

@@ -209,13 +209,13 @@ def _large(places: Floats, sites: Sites) -> list[Floats]:
     bust = 1 - step(y, -0.16, -0.10)
     head = 1 - bust
     return [
-        0.026 * np.stack([x, y, z], axis=1),  # size
+        0.021 * np.stack([x, y, z], axis=1),  # size
         0.030 * np.stack([x * head, none, none], axis=1),  # width
         0.024 * np.stack([none, none, np.where(z < 0, z, 0.5 * z) * head], axis=1),  # length
         0.026 * np.stack([none, (y - 0.03) * lower * head, none], axis=1),  # length of the face
         0.032 * np.stack([x * lower * head * step(z, -0.03, 0.03), none, none], axis=1),  # width of the face
         0.030 * np.stack([none, (y - 0.03) * upper, none], axis=1),  # height of the skull
-        (0.0042 * hair * (1 + 8 * np.clip(places[:, 1] - 0.05, 0, None)))[:, None] * out,  # hair
+        (0.0024 * hair * (1 + 8 * np.clip(places[:, 1] - 0.05, 0, None)))[:, None] * out,  # hair
         (0.08 * at_ear)[:, None] * ear,  # size of the ears
     ]
 

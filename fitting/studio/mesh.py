@@ -9,7 +9,8 @@ import numpy as np
 
 from fitting.studio.features import EYE_WIDTH, LEFT_EYE, MOUTH, MOUTH_WIDTH, SKIN, Sites, at_rest, closed
 from fitting.studio.parts import LEFT_BALL, LOWER_TEETH, RIGHT_BALL, UPPER_TEETH, Part, left_eyeball, teeth
-from fitting.studio.sampling import Indices, Size, skin_mesh
+from fitting.studio.sampling import Indices, skin_mesh
+from fitting.studio.spread import Size
 from fitting.studio.surface import EYE, Floats
 
 

@@ -73,9 +73,12 @@ def _jaw_share(mesh: HeadMesh) -> Floats:
     blend = np.where(mesh.sites.patch == MOUTH, 1.0, at_lips * (1 - step(slit.distance, 0.001, 0.004)))
     upward = upward + blend * (flattened - upward)
     share = np.minimum(step(-upward, -0.22, 1.10) / step(np.array(0.95), -0.22, 1.10), 1.0)
+    deep = (mesh.sites.patch == MOUTH) * step(mesh.sites.inward, 0.6, 1.0)
+    share = share + deep * (0.4 - share)
     back = np.where(mesh.sites.patch == MOUTH, 1.0, step(z, -0.036, -0.004))
     under = step(y + 0.2 * (z - 0.05), -0.158, -0.096)
-    return share * back * under
+    found: Floats = share * back * under
+    return found
 
 
 _OPEN_JAW = (
