@@ -76,7 +76,13 @@ def test_killed_twenty_times_at_random_moments(takes: Path) -> None:
 
 def test_ctrl_c_says_how_to_go_on(takes: Path) -> None:
     process = subprocess.Popen(
-        command(takes, "stopped"), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command(takes, "stopped"),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # What a shell starts in the background ignores Ctrl-C, and so would all that the tests start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while not (takes / "stopped" / ".store").exists() and time.monotonic() < deadline:
