@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from manifests.document import did_you_mean, file_digest
-from manifests.model_file import Kind
+from manifests.model_file import Kind, WrongModelFile
 
 
 class MissingAsset(FileNotFoundError):
@@ -259,12 +259,12 @@ ASSETS = {
 
 def home() -> Path:
     """Where ``headloom assets add`` puts model files: ``$HEADLOOM_MODELS``, else a folder of the user's."""
-    return Path(os.environ.get("HEADLOOM_MODELS", "~/.local/share/headloom/models")).expanduser()
+    return Path(os.environ.get("HEADLOOM_MODELS") or "~/.local/share/headloom/models").expanduser()
 
 
 def search_path() -> list[Path]:
     """Folders in which model files are looked for, first found wins."""
-    torch_home = Path(os.environ.get("TORCH_HOME", "~/.cache/torch")).expanduser()
+    torch_home = Path(os.environ.get("TORCH_HOME") or "~/.cache/torch").expanduser()
     return [home(), torch_home / "hub" / "checkpoints"]
 
 
@@ -289,11 +289,16 @@ def record_path(path: Path) -> Path:
 
 
 def record(path: Path) -> dict[str, Any]:
-    """What was recorded when ``path`` was added: asset, sha256, bytes, source, added_at, holds. Empty if put there by hand."""
+    """What was recorded when ``path`` was added: asset, sha256, bytes, source, added_at, holds. Empty if put there by hand.
+
+    Raises ``WrongModelFile`` when the record is damaged.
+    """
     try:
         return dict(json.loads(record_path(path).read_text("utf-8")))
     except FileNotFoundError:
         return {}
+    except (ValueError, TypeError) as error:
+        raise WrongModelFile(f"{record_path(path)} is damaged: headloom assets add {path} writes it anew") from error
 
 
 def digest(name: str) -> str:

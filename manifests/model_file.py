@@ -22,6 +22,11 @@ Shape = tuple[int | str, ...]
 class WrongModelFile(ValueError):
     """A model file is not what it should be: one line that says which file, what is wrong and how to mend it."""
 
+    def __init__(self, message: str):
+        # Names come out of files that anybody may have made: they must not break the line, fill it, or steer the terminal.
+        short = message if len(message) <= 2000 else f"{message[:1000]} … {message[-1000:]}"
+        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in short))
+
 
 class Kind(StrEnum):
     """Formats in which model files come."""
@@ -50,11 +55,12 @@ _COMPRESSED = {
 }
 
 
-def kind_of(path: Path) -> Kind:
+def kind_of(path: Path | str) -> Kind:
     """The format of a model file, by content; its name does not matter.
 
     Raises ``WrongModelFile`` for what cannot be a model file, and ``FileNotFoundError`` where there is none.
     """
+    path = Path(path)
     with path.open("rb") as file:
         head = file.read(4096)
     _refuse_failed_download(path, head)
@@ -98,6 +104,8 @@ def _kind_of_zip(path: Path) -> Kind:
             names = archive.namelist()
     except zipfile.BadZipFile as error:
         raise WrongModelFile(f"{path} is truncated (the directory at its end is missing): download it again") from error
+    except Exception as error:  # a damaged directory may raise anything
+        raise WrongModelFile(f"{path} is a damaged zip archive ({error}): download it again") from error
     if any(name == "data.pkl" or name.endswith("/data.pkl") for name in names):
         return Kind.torch
     if names and all(name.endswith(".npy") for name in names):
@@ -120,7 +128,7 @@ def _is_safetensors(path: Path, head: bytes) -> bool:
         whole = (
             8 + length + max((entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__"), default=0)
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise WrongModelFile(f"{path} has a damaged safetensors header: download it again") from error
     if whole != end:
         raise WrongModelFile(f"{path} is truncated: {end} bytes instead of {whole}; download it again")

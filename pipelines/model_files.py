@@ -55,9 +55,12 @@ def problems(name: str) -> list[str]:
         LOADERS[name](path)
     except WrongModelFile as error:
         found.append(str(error))
-    recorded = assets.record(path).get("sha256")
-    if recorded and recorded != assets.digest(name):
-        found.append(f"{path} has changed since it was added: add it again from its source")
+    try:
+        recorded = assets.record(path).get("sha256")
+        if recorded and recorded != assets.digest(name):
+            found.append(f"{path} has changed since it was added: add it again from its source")
+    except WrongModelFile as error:
+        found.append(str(error))
     return found
 
 
@@ -79,7 +82,7 @@ def recognise(path: Path, name: str = "") -> Asset:
         nearest = max(alike, key=lambda asset: sum(mark in shapes for mark in asset.marks) / len(asset.marks), default=None)
         if nearest and any(mark in shapes for mark in nearest.marks):
             raise WrongModelFile(f"{path} looks like {nearest.name}, but {_what_is_missing(nearest, kind, shapes)}")
-        held = ", ".join(list(shapes)[:4])
+        held = ", ".join(list(shapes)[:4]) or "nothing"
         raise WrongModelFile(f"{path} is a {kind} with {held}, no model file that headloom uses: see headloom assets list")
     if len(fitting) == 1:
         return fitting[0]
@@ -104,15 +107,19 @@ def _what_is_missing(asset: Asset, kind: Kind, shapes: Shapes) -> str:
     return f"it lacks {', '.join(mark for mark in asset.marks if mark not in shapes)}"
 
 
-def _flat(value: Any, prefix: str = "") -> Shapes:
-    if isinstance(value, Mapping):
-        return {
-            key: shape
-            for name, item in value.items()
-            for key, shape in _flat(item, f"{prefix}.{name}" if prefix else str(name)).items()
-        }
-    shape = tuple(getattr(value, "shape", ()))
-    return {prefix or "×".join(map(str, shape)): shape}
+def _flat(value: Any) -> Shapes:
+    shapes: Shapes = {}
+    waiting: list[tuple[str, Any]] = [("", value)]
+    seen = set()
+    while waiting:
+        prefix, item = waiting.pop()
+        if not isinstance(item, Mapping):
+            shape = tuple(getattr(item, "shape", ()))
+            shapes[prefix or "×".join(map(str, shape))] = shape
+        elif id(item) not in seen:  # a file may hold the same dict in many places, and in itself
+            seen.add(id(item))
+            waiting += [(f"{prefix}.{name}" if prefix else str(name), item[name]) for name in reversed(list(item))]
+    return shapes
 
 
 def _read_pickle(path: Path) -> Shapes:
@@ -149,10 +156,13 @@ def _read_torch(path: Path) -> Shapes:
 
 
 def _read_safetensors(path: Path) -> Shapes:
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(path, "numpy") as file:
-        return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    try:
+        with safe_open(path, "numpy") as file:
+            return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise WrongModelFile(f"{path} is damaged ({error}): download it again") from error
 
 
 _READERS: dict[Kind, Callable[[Path], Shapes]] = {

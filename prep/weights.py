@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from manifests.model_file import Kind, WrongModelFile, check_shapes, kind_of
 
 
-def load_weights(path: Path) -> dict[str, Any]:
+def load_weights(path: Path | str) -> dict[str, Any]:
     """The content of a PyTorch checkpoint or safetensors file, with tensors on the CPU.
 
     A checkpoint is a dict, often of dicts; safetensors is flat. Raises ``WrongModelFile`` when the file is neither, is

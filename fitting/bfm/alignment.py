@@ -16,12 +16,13 @@ Landmarks and pixels are of the kind used everywhere here: x right, y down, the 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
 from fitting.bfm.camera import CENTRE_X, CENTRE_Y, SIZE
+from fitting.bfm.coefficients import check_last
 from fitting.cameras import Camera
 
 FACE_SCALE = 102.0
@@ -119,8 +120,12 @@ def align(landmarks: Tensor, width: int, height: int, landmarks3d: Tensor, mode:
 def alignment_from_trans_params(trans_params: Tensor, mode: Mode = "exact") -> Alignment:
     """The alignment that published ``trans_params`` (..., 5) stand for: width, height, scale, t0, t1.
 
-    For coefficients that Deep3DFaceRecon or SadTalker made, ``mode="deep3d"`` is where their crop was.
+    For coefficients that Deep3DFaceRecon or SadTalker made, ``mode="deep3d"`` is where their crop was. Raises ``ValueError``
+    for another number of parameters or another mode.
     """
+    check_last(trans_params, 5, "trans_params")
+    if mode not in get_args(Mode):
+        raise ValueError(f"an alignment's mode is one of {', '.join(get_args(Mode))}, not {mode}")
     trans_params = trans_params.to(torch.float64)
     size, scale, t = trans_params[..., :2], trans_params[..., 2:3], trans_params[..., 3:]
     if mode == "exact":

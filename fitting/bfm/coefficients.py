@@ -31,14 +31,14 @@ N_COEFFICIENTS = sum(SIZES)
 
 def split(vector: Tensor) -> Coefficients:
     """The parts of ``vector`` (..., 257), as views."""
-    _check_last(vector, N_COEFFICIENTS)
+    check_last(vector, N_COEFFICIENTS)
     return Coefficients(*vector.split(SIZES, dim=-1))
 
 
 def join(coefficients: Coefficients) -> Tensor:
     """The vector (..., 257). Leading dimensions broadcast: an identity (80,) serves all frames of a clip."""
     for name, part, size in zip(Coefficients._fields, coefficients, SIZES, strict=True):
-        _check_last(part, size, name)
+        check_last(part, size, name)
     return _joined(*coefficients)
 
 
@@ -62,7 +62,7 @@ def semantics(coefficients: Tensor, trans_params: Tensor) -> Tensor:
     SadTalker's default renderer and its ExpNet take. These t0 and t1 are pixels of the frame that was aligned, which
     SadTalker and PIRender first make 256×256.
     """
-    _check_last(trans_params, 5, "trans_params")
+    check_last(trans_params, 5, "trans_params")
     parts = split(coefficients)
     return _joined(parts.expression, parts.angles, parts.translation, trans_params[..., 2:])
 
@@ -70,7 +70,7 @@ def semantics(coefficients: Tensor, trans_params: Tensor) -> Tensor:
 def split_semantics(vector: Tensor) -> Semantics:
     """The parts of SadTalker's ``vector`` (..., 73) or (..., 70), as views."""
     if vector.shape[-1:] != (70,):
-        _check_last(vector, 73)
+        check_last(vector, 73)
     expression, angles, translation = vector[..., :70].split((64, 3, 3), dim=-1)
     return Semantics(expression, angles, translation, vector[..., 70:] if vector.shape[-1] == 73 else None)
 
@@ -89,6 +89,7 @@ def _joined(*parts: Tensor) -> Tensor:
     return torch.cat([part.expand(*lead, part.shape[-1]) for part in parts], dim=-1)
 
 
-def _check_last(vector: Tensor, size: int, name: str = "coefficients") -> None:
+def check_last(vector: Tensor, size: int, name: str = "coefficients") -> None:
+    """Raises ``ValueError`` where the last dimension of ``vector`` has not ``size`` numbers."""
     if vector.shape[-1:] != (size,):
         raise ValueError(f"{name} have shape (..., {size}), got {tuple(vector.shape)}")

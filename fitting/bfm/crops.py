@@ -23,12 +23,17 @@ def cut(frames: Tensor, alignment: Alignment) -> Tensor:
     """Crops (T, 3, 224, 224) float32 in 0..1, which is what the network takes, of RGB ``frames`` (T, H, W, 3) uint8.
 
     ``alignment`` is that of T frames; what lies outside a frame is black. In mode ``deep3d`` the crops are those of the
-    published code, which resizes with Pillow and rounds to whole numbers after the rows and after the columns.
+    published code, which resizes with Pillow and rounds to whole numbers after the rows and after the columns. Raises
+    ``ValueError`` where frames are of another size than those that were aligned.
     """
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != torch.uint8:
         raise ValueError(f"frames are (T, H, W, 3) of type uint8, got {tuple(frames.shape)} of {frames.dtype}")
     if alignment.scale.shape != (len(frames), 2):
         raise ValueError(f"{len(frames)} frames need an alignment each, got {tuple(alignment.scale.shape[:-1])}")
+    height, width = frames.shape[1:3]
+    aligned = alignment.trans_params[:, :2]
+    if bool((aligned != aligned.new_tensor([width, height])).any()):
+        raise ValueError(f"frames are {width} × {height}, but were aligned as {aligned.unique(dim=0).int().tolist()}")
     crops = torch.empty((len(frames), 3, SIZE, SIZE), device=frames.device)
     for start in range(0, len(frames), BLOCK):
         some = slice(start, start + BLOCK)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +30,12 @@ _BFM_SHAPES: dict[str, Shape] = {
     "tri_mask2": ("front faces", 3),
     "skinmask": (1, "vertices"),
 }
+
+
+_NUMBERS = ("double", "single", "logical", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
+"""Classes of MATLAB's that are arrays of numbers."""
+_MOST = 2**28
+"""Numbers in an array: 30 times the largest of the official files."""
 
 
 class BfmFile(NamedTuple):
@@ -59,7 +66,7 @@ class BfmFile(NamedTuple):
     """(N,) 1 on skin whose colour should be even, 0 elsewhere."""
 
 
-def load_bfm_file(path: Path) -> BfmFile:
+def load_bfm_file(path: Path | str) -> BfmFile:
     """Read ``BFM_model_front.mat``, or a model of another size with the same keys.
 
     Raises ``WrongModelFile`` when the file is not a MATLAB file, when keys are missing, unexpected or misshaped, and when an
@@ -96,7 +103,7 @@ def load_bfm_file(path: Path) -> BfmFile:
     )
 
 
-def load_landmarks3d(path: Path) -> Tensor:
+def load_landmarks3d(path: Path | str) -> Tensor:
     """The 68 landmarks (68, 3) float64 of a mean face, in decimetres, y up, of ``similarity_Lm3D_all.mat``.
 
     Alignment fits to five points of them. Raises ``WrongModelFile`` for any other file.
@@ -115,7 +122,7 @@ class SadTalkerMat(NamedTuple):
     """(1, 257) all coefficients of the first frame; ``full_3dmm``, which files made from audio do not have."""
 
 
-def load_sadtalker_mat(path: Path) -> SadTalkerMat:
+def load_sadtalker_mat(path: Path | str) -> SadTalkerMat:
     """Read SadTalker's coefficients, float32. Raises ``WrongModelFile`` for any other file."""
     mat = _load_mat(path)
     expected: dict[str, Shape] = {"coeff_3dmm": ("frames", "coefficients")}
@@ -134,7 +141,7 @@ class CoefficientsMat(NamedTuple):
     """(T, 5) width, height, scale, t0, t1 of each frame's alignment; ``transform_params``."""
 
 
-def load_coefficients_mat(path: Path) -> CoefficientsMat:
+def load_coefficients_mat(path: Path | str) -> CoefficientsMat:
     """Read PIRender's or DreamTalk's coefficients, float32. Raises ``WrongModelFile`` for any other file."""
     mat = _load_mat(path)
     expected: dict[str, Shape] = {"coeff": ("frames", 257), "transform_params": ("frames", 5)}
@@ -142,22 +149,29 @@ def load_coefficients_mat(path: Path) -> CoefficientsMat:
     return CoefficientsMat(_tensor(mat["coeff"]), _tensor(mat["transform_params"]))
 
 
-def _load_mat(path: Path) -> dict[str, NDArray[Any]]:
+def _load_mat(path: Path | str) -> dict[str, NDArray[Any]]:
     """The numeric arrays of a MATLAB file by name."""
     if (kind := kind_of(path)) is not Kind.mat:
         raise WrongModelFile(f"{path} is a {kind}, not a MATLAB file")
     try:
-        content = scipy.io.loadmat(path)
+        # The headers first: what a file claims to hold can be nested without end, or unpack to any size.
+        for key, shape, class_name in scipy.io.whosmat(path):
+            if class_name not in _NUMBERS:
+                raise WrongModelFile(f"{path} holds something other than numbers under {key}: get it from its official source")
+            if math.prod(shape) > _MOST:
+                raise WrongModelFile(f"{path} claims {math.prod(shape)} numbers under {key}: get it from its official source")
+        arrays = {key: value for key, value in scipy.io.loadmat(path).items() if not key.startswith("__")}
+    except WrongModelFile:
+        raise
     except Exception as error:  # a damaged file may raise anything
         raise WrongModelFile(f"{path} is truncated or damaged ({error}): download it again") from error
-    arrays = {key: value for key, value in content.items() if not key.startswith("__")}
     for key, value in arrays.items():
-        if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiub":
-            raise WrongModelFile(f"{path} holds something other than numbers under {key}: get it from its official source")
+        if value.dtype.kind == "c":
+            raise WrongModelFile(f"{path} holds complex numbers under {key}: get it from its official source")
     return arrays
 
 
-def _from_zero(path: Path, key: str, array: NDArray[Any], end: int) -> Indices:
+def _from_zero(path: Path | str, key: str, array: NDArray[Any], end: int) -> Indices:
     """MATLAB's indices 1..``end``, which are stored as floats, as 0..``end`` - 1."""
     if not ((array >= 1) & (array <= end) & (array == np.rint(array))).all():
         raise WrongModelFile(

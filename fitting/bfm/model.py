@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fitting.bfm.camera import pose
-from fitting.bfm.coefficients import split
+from fitting.bfm.coefficients import check_last, split
 from fitting.bfm.files import BfmFile, load_bfm_file
 from fitting.lighting import shade
 from fitting.rotations import euler_zyx_to_matrix
@@ -71,7 +71,7 @@ class Bfm(nn.Module):
             self.register_buffer(name, torch.tensor(array), persistent=False)
 
     @classmethod
-    def load(cls, path: Path) -> Bfm:
+    def load(cls, path: Path | str) -> Bfm:
         """The model of ``BFM_model_front.mat``. Raises ``WrongModelFile``; see ``load_bfm_file``."""
         return cls(load_bfm_file(path))
 
@@ -87,11 +87,11 @@ class Bfm(nn.Module):
         mean, identity_basis, expression_basis = self.mean_shape, self.identity_basis, self.expression_basis
         if vertices is not None:
             mean, identity_basis, expression_basis = mean[vertices], identity_basis[vertices], expression_basis[vertices]
-        return mean + _combined(identity, identity_basis) + _combined(expression, expression_basis)
+        return mean + _combined("identity", identity, identity_basis) + _combined("expression", expression, expression_basis)
 
     def texture(self, texture: Tensor) -> Tensor:
         """Albedo (..., N, 3), about 0..1 and not clipped, for coefficients ``texture`` (..., 80)."""
-        return (self.mean_texture + _combined(texture, self.texture_basis)) / 255
+        return (self.mean_texture + _combined("texture", texture, self.texture_basis)) / 255
 
     def normals(self, shape: Tensor) -> Tensor:
         """Unit normals (..., N, 3), out of the face, of vertices (..., N, 3): the sum of the unit normals of the faces around."""
@@ -116,6 +116,7 @@ class Bfm(nn.Module):
         return Face(pose(shape, parts.angles, parts.translation), normals, albedo, shade(albedo, normals, parts.lighting))
 
 
-def _combined(coefficients: Tensor, basis: Tensor) -> Tensor:
-    """Basis (P, 3, C) times ``coefficients`` (..., C): (..., P, 3)."""
+def _combined(name: str, coefficients: Tensor, basis: Tensor) -> Tensor:
+    """Basis (P, 3, C) times ``coefficients`` (..., C): (..., P, 3). Raises ``ValueError`` for another number of them."""
+    check_last(coefficients, basis.shape[-1], name)
     return (coefficients @ basis.flatten(0, 1).mT).unflatten(-1, basis.shape[:2])

@@ -83,7 +83,7 @@ class ReconNet(nn.Module):
         return torch.cat([head(features) for head in self.final_layers], dim=1).flatten(1)
 
 
-def load_reconnet(path: Path) -> ReconNet:
+def load_reconnet(path: Path | str) -> ReconNet:
     """The network, in evaluation mode, with the weights of Deep3DFaceRecon's ``epoch_20.pth`` or SadTalker's safetensors.
 
     Raises ``WrongModelFile`` when the file holds neither, or other layers.
@@ -97,7 +97,7 @@ def load_reconnet(path: Path) -> ReconNet:
     return network
 
 
-def _found(weights: dict[str, Any], path: Path) -> tuple[dict[str, Any], str]:
+def _found(weights: dict[str, Any], path: Path | str) -> tuple[dict[str, Any], str]:
     if isinstance(weights.get("net_recon"), dict):
         return weights["net_recon"], ""
     if any(key.startswith(SADTALKER_PREFIX) for key in weights):

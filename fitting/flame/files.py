@@ -114,7 +114,7 @@ def read_model(path: Path) -> ModelFile:
     )
 
 
-def load_regions(path: Path) -> dict[str, Tensor]:
+def load_regions(path: Path | str) -> dict[str, Tensor]:
     """The regions of ``FLAME_masks.pkl``: names to sorted vertex indices (n,) int64.
 
     ``left`` and ``right`` are the person's. Raises ``WrongModelFile`` when one of ``REGIONS`` is missing or is not a list of
@@ -124,8 +124,9 @@ def load_regions(path: Path) -> dict[str, Tensor]:
     if not isinstance(held, dict):
         raise WrongModelFile(f"{path} holds a {type(held).__name__} instead of FLAME_masks.pkl's dict of vertex indices")
     expected: dict[str, Shape] = {name: (name,) for name in REGIONS}
-    check_shapes(path, {str(key): np.shape(value) for key, value in held.items()}, expected, ignore_others=True)
-    return {str(name): torch.from_numpy(np.unique(_indices(path, name, value))) for name, value in held.items()}
+    regions = {str(name): array_of(path, str(name), value) for name, value in held.items()}
+    check_shapes(path, {name: array.shape for name, array in regions.items()}, expected, ignore_others=True)
+    return {name: torch.from_numpy(np.unique(_indices(path, name, array))) for name, array in regions.items()}
 
 
 def read_eyelid(path: Path, n_vertices: int | None = None) -> NDArray[np.float64]:
@@ -138,6 +139,14 @@ def read_eyelid(path: Path, n_vertices: int | None = None) -> NDArray[np.float64
     return _numbers(path, "eyelid", held).astype(np.float64)
 
 
+def array_of(path: Path | str, key: str, value: Any) -> NDArray[Any]:
+    """What a file holds under ``key`` as an array. Raises ``WrongModelFile`` for lists that are none."""
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise WrongModelFile(f"{path} has {key} with rows of several lengths instead of an array") from error
+
+
 def _numbers(path: Path, key: str, value: Any) -> NDArray[Any]:
     array = np.asarray(value)
     if array.dtype.kind not in "fiu":
@@ -145,8 +154,9 @@ def _numbers(path: Path, key: str, value: Any) -> NDArray[Any]:
     return array
 
 
-def _indices(path: Path, key: str, value: Any) -> NDArray[np.int64]:
-    array = np.asarray(value)
+def _indices(path: Path | str, key: str, array: NDArray[Any]) -> NDArray[np.int64]:
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise WrongModelFile(f"{path} has {key} of type {array.dtype} instead of a list of vertex indices")
+    if (array < 0).any():
+        raise WrongModelFile(f"{path} has {key} with the vertex {array.min()}: vertices are counted from 0")
     return array.astype(np.int64)

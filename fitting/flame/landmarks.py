@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fitting.flame.files import PARENTS
+from fitting.flame.files import PARENTS, array_of
 from fitting.flame.model import Flame, FlameMesh
 from manifests.model_file import Kind, Shape, WrongModelFile, check_shapes, kind_of
 from manifests.pickles import load_npy, load_npz, load_pickle
@@ -37,7 +37,7 @@ _RINGNET = ("lmk_face_idx", "lmk_b_coords")
 _DECA = tuple(f"{name}_lmk_{part}" for name in ("static", "dynamic", "full") for part in ("faces_idx", "bary_coords"))
 
 
-def read_embeddings(path: Path) -> dict[str, Embedding]:
+def read_embeddings(path: Path | str) -> dict[str, Embedding]:
     """The sets of landmarks in a file, by name, whichever of these it is:
 
     - RingNet's pair: ``flame_static_embedding.pkl`` (static, 51) and ``flame_dynamic_embedding.npy`` (contour, 79×17);
@@ -47,11 +47,12 @@ def read_embeddings(path: Path) -> dict[str, Embedding]:
 
     Raises ``WrongModelFile`` with every key that is missing, unexpected or has another shape.
     """
+    path = Path(path)
     kind = kind_of(path)
     held = {Kind.pickle: load_pickle, Kind.npz: load_npz}.get(kind, load_npy)(path)
     if not isinstance(held, dict):
         raise WrongModelFile(f"{path} holds a {type(held).__name__} instead of a dict of triangles and barycentric coordinates")
-    shapes = {str(key): np.shape(value) for key, value in held.items()}
+    shapes = {str(key): array_of(path, str(key), value).shape for key, value in held.items()}
     if kind is Kind.npz:
         check_shapes(path, shapes, {**_shapes(_RINGNET, "landmarks"), "landmark_indices": ("landmarks",)})
         return {"mediapipe": _embedding(path, held, _RINGNET, _array(path, held, "landmark_indices", "iu"))}
@@ -121,8 +122,9 @@ class Landmarks(nn.Module):
     indices: Tensor
     """(L,) which of the detector's landmarks these are: of iBUG's 68 (and pupils 68, 69), or of MediaPipe's 478."""
 
-    def __init__(self, corners: Tensor, barycentric: Tensor, indices: Tensor):
+    def __init__(self, corners: Tensor, barycentric: Tensor, indices: Tensor, n_vertices: int):
         super().__init__()
+        self.n_vertices = n_vertices
         self.register_buffer("corners", corners, persistent=False)
         self.register_buffer("barycentric", barycentric, persistent=False)
         self.register_buffer("indices", indices, persistent=False)
@@ -138,10 +140,11 @@ class Landmarks(nn.Module):
         fixed = [name for name in sets if name != "contour"]
         chosen: str = which or ("full" if "full" in fixed or not fixed else fixed[0])
         if chosen not in fixed:
-            raise WrongModelFile(f"{path} has no landmarks {chosen}, only {', '.join(sets)}")
+            raise WrongModelFile(f"{path} has no landmarks {chosen}, only {', '.join(fixed) or 'contour'}")
         embedding = sets[chosen]
         barycentric = torch.from_numpy(embedding.barycentric).to(flame.template)
-        return cls(_corners(embedding, flame, path), barycentric, torch.from_numpy(embedding.indices).to(flame.faces.device))
+        indices = torch.from_numpy(embedding.indices).to(flame.faces.device)
+        return cls(_corners(embedding, flame, path), barycentric, indices, flame.n_vertices)
 
     @property
     def vertices(self) -> Tensor:
@@ -153,9 +156,14 @@ class Landmarks(nn.Module):
 
         Raises ``ValueError`` when a landmark depends on another vertex.
         """
-        return Landmarks(_places(self.corners, vertices.to(self.corners.device)), self.barycentric, self.indices)
+        places = _places(self.corners, vertices.to(self.corners.device))
+        return Landmarks(places, self.barycentric, self.indices, len(vertices))
 
     def forward(self, vertices: Tensor) -> Tensor:
+        if vertices.shape[-2:] != (self.n_vertices, 3):
+            raise ValueError(
+                f"landmarks are for vertices (..., {self.n_vertices}, 3), got {tuple(vertices.shape)}: for a part take .among"
+            )
         return torch.einsum("...lci,lc->...li", vertices[..., self.corners, :], self.barycentric)
 
 
@@ -202,6 +210,8 @@ class ContourLandmarks(nn.Module):
 
     def __init__(self, static: Landmarks, contour_corners: Tensor, contour_barycentric: Tensor, rule: ContourRule = "deca"):
         super().__init__()
+        if rule not in CONVENTIONS:
+            raise ValueError(f"a contour's rule is one of {', '.join(CONVENTIONS)}, not {rule}")
         self.rule: ContourRule = rule
         self.convention = CONVENTIONS[rule]
         self.static = static

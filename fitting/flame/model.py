@@ -195,6 +195,10 @@ class Flame(nn.Module):
         Raises ``ValueError`` for sizes and types that do not fit, for a jaw rotation of a head without jaw, and for eyelids
         that were not loaded.
         """
+        given = {"identity": identity, "expression": expression, "rotation": rotation, "neck": neck, "jaw": jaw, "eyes": eyes}
+        given |= {"translation": translation, "eyelids": eyelids}
+        leading = {name: value.shape[:-1] for name, value in given.items() if value is not None}
+        _check_leading(leading if offsets is None else leading | {"offsets": offsets.shape[:-2]})
         none = self.template.new_zeros(0)
         identity = none if identity is None else self._checked("identity", identity, self.n_identity, at_most=True)
         expression = none if expression is None else self._checked("expression", expression, self.n_expression, at_most=True)
@@ -239,13 +243,21 @@ class Flame(nn.Module):
 
     def _checked(self, name: str, value: Tensor, size: int, *, at_most: bool = False) -> Tensor:
         last = value.shape[-1] if value.ndim else 0
-        if last > size or (last != size and not at_most):
+        if value.ndim == 0 or last > size or (last != size and not at_most):
             raise ValueError(
                 f"{name} has {last} numbers in its last dimension; {self.name} takes {'at most ' if at_most else ''}{size}"
             )
         if value.dtype != self.template.dtype:
             raise ValueError(f"{name} is {value.dtype}, {self.name} {self.template.dtype}: convert one of them with .to")
         return value
+
+
+def _check_leading(leading: dict[str, torch.Size]) -> None:
+    try:
+        torch.broadcast_shapes(*leading.values())
+    except RuntimeError:
+        shown = ", ".join(f"{name} {tuple(shape)}" for name, shape in leading.items())
+        raise ValueError(f"leading dimensions do not fit together: {shown}; insert ones where they should broadcast") from None
 
 
 def _left_and_right_eye(model: ModelFile) -> tuple[int, int]:

@@ -82,6 +82,21 @@ def test_truncated_archives_say_so(kind: Kind, tmp_path: Path) -> None:
         kind_of(path)
 
 
+@pytest.mark.parametrize("header", [b'{"a":' + b"[" * 100_000, b'{"a": {"data_offsets": []}}', b'{"a": [1, 2]}'])
+def test_damaged_safetensors_headers_are_said_to_be(header: bytes, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(WrongModelFile, match="damaged safetensors header"):
+        kind_of(tmp_path / "file")
+
+
+def test_damaged_directories_of_archives_are_said_to_be(tmp_path: Path) -> None:
+    raw = make(Kind.npz, tmp_path / "file").read_bytes()
+    entry = raw.index(b"PK\x01\x02")
+    (tmp_path / "file").write_bytes(raw[: entry + 6] + b"\x63" + raw[entry + 7 :])  # needs version 9.9 to be unpacked
+    with pytest.raises(WrongModelFile, match="damaged zip archive"):
+        kind_of(tmp_path / "file")
+
+
 def test_archives_of_other_files_are_to_be_unpacked(tmp_path: Path) -> None:
     (tmp_path / "generic_model.pkl").write_bytes(b"x")
     with tarfile.open(tmp_path / "FLAME2020.tar", "w") as archive:

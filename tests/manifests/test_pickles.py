@@ -8,6 +8,7 @@ import io
 import pickle
 import pickletools
 import sys
+import tracemalloc
 import types
 import zipfile
 from collections import OrderedDict
@@ -44,6 +45,7 @@ def test_arrays_come_out_as_they_went_in(tmp_path: Path, protocol: int) -> None:
         "list": [1, (2.5, None), True],
         "ordered": OrderedDict(a=MATRIX),
         "objects": np.array([1, "two", None], object),
+        "set": {1, "two"},
     }
     read = load_pickle(written(tmp_path, held, protocol))
     assert list(read) == list(held)
@@ -53,6 +55,7 @@ def test_arrays_come_out_as_they_went_in(tmp_path: Path, protocol: int) -> None:
     assert (read["text"], read["bytes"], read["list"]) == ("generic", b"raw\xff", [1, (2.5, None), True])
     np.testing.assert_array_equal(read["ordered"]["a"], MATRIX)
     assert list(read["objects"]) == [1, "two", None]
+    assert read["set"] == {1, "two"}
 
 
 def test_arrays_of_python_2_are_text_in_latin1(tmp_path: Path) -> None:
@@ -260,3 +263,127 @@ def test_tensors_that_reach_beyond_their_storage_are_refused(tmp_path: Path) -> 
     (tmp_path / "file.pkl").write_bytes(lying)
     with pytest.raises(WrongModelFile, match="beyond its storage"):
         load_pickle(tmp_path / "file.pkl")
+
+
+def whole(n: int) -> bytes:
+    """An opcode with a number."""
+    return b"\x8a\x09" + n.to_bytes(9, "little", signed=True)
+
+
+def text(value: str) -> bytes:
+    return b"X" + len(value.encode()).to_bytes(4, "little") + value.encode()
+
+
+def array_opcodes(length: int, dtype: str, raw: bytes) -> bytes:
+    """Opcodes of an array of one dimension, whose bytes the opcodes ``raw`` give."""
+    made = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+    return made + b"(K\x01" + whole(length) + b"\x85cnumpy\ndtype\n" + text(dtype) + b"K\x00K\x01\x87R\x89" + raw + b"tb"
+
+
+def sparse_opcodes(rows: int, columns: int, indices: list[int], indptr: list[int]) -> bytes:
+    def part(name: str, values: list[int], dtype: str) -> bytes:
+        raw = np.array(values, dtype).tobytes()
+        return text(name) + array_opcodes(len(values), dtype, b"B" + len(raw).to_bytes(4, "little") + raw)
+
+    parts = part("data", [1] * len(indices), "f8") + part("indices", indices, "i4") + part("indptr", indptr, "i4")
+    empty = b"ccopy_reg\n_reconstructor\ncscipy.sparse.csc\ncsc_matrix\nc__builtin__\nobject\nN\x87R"
+    return empty + b"}(" + text("_shape") + whole(rows) + whole(columns) + b"\x86" + parts + b"ub"
+
+
+def bombs() -> dict[str, bytes]:
+    """Small pickles that would take much memory, or for ever; ``h`` and a number say again what ``q`` put under it."""
+    laughs = b"Nq\x000" + b"".join(b"]q%c(h%ch%ce0" % (i + 1, i, i) for i in range(40)) + b"h\x28"
+    tensor = bytearray(pickle.dumps(torch.zeros(1), 2))
+    at = tensor.index(b"K\x00K\x01\x85")  # offset 0, size (1,), then the stride
+    repeated = bytes(tensor[:at]) + b"K\x00" + whole(10**10) + b"\x85" + tensor[at + 5 :].replace(b"K\x01\x85", b"K\x00\x85", 1)
+    megabyte = b"B" + (10**6).to_bytes(4, "little") + bytes(10**6) + b"q\x000"
+    letters = b"X" + (10**6).to_bytes(4, "little") + b"a" * 10**6 + b"q\x000"
+    pairs = b"](" + b"".join(b"M" + i.to_bytes(2, "little") + b"N\x86" for i in range(5_000)) + b"eq\x000"
+    return {
+        "a value numbered two billion": b"\x80\x02Nr\xff\xff\xff\x7f0" + b"cos\nsystem\n.",
+        "the same numbers often": b"\x80\x02" + megabyte + b"](" + array_opcodes(125_000, "f8", b"h\x00") * 300 + b"e.",
+        "encoded often": b"\x80\x02" + letters + b"](" + (b"c_codecs\nencode\nh\x00" + text("latin1") + b"\x86R") * 300 + b"e.",
+        "dicts of one list": b"\x80\x02" + pairs + b"](" + b"ccollections\nOrderedDict\nh\x00\x85R" * 300 + b"e.",
+        "sets of one list": b"\x80\x02" + pairs + b"](" + b"cbuiltins\nset\nh\x00\x85R" * 300 + b"e.",
+        "bytes of a number": b"\x80\x02" + array_opcodes(25 * 10**8, "f8", whole(2 * 10**10)) + b".",
+        "a sparse matrix of all the world": b"\x80\x02" + sparse_opcodes(2**40, 1, [0], [0, 1]) + b".",
+        "a sparse matrix with columns without end": b"\x80\x02" + sparse_opcodes(1, 5 * 10**9, [0], [0, 1]) + b".",
+        "one number of a tensor again and again": repeated,
+        "a name that is 2^40 long when written out": b"\x80\x02" + laughs + b"Q.",
+        "a type that is 2^40 long when written out": b"\x80\x02"
+        + array_opcodes(1, "f8", b"U\x08" + bytes(8)).replace(text("f8"), laughs)
+        + b".",
+    }
+
+
+@pytest.mark.parametrize("name", bombs())
+def test_small_files_take_little_memory(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("manifests.pickles.SPARE", 10**7)
+    (tmp_path / "file.pkl").write_bytes(bombs()[name])
+    tracemalloc.start()
+    try:
+        with pytest.raises(WrongModelFile):
+            load_pickle(tmp_path / "file.pkl")
+        assert tracemalloc.get_traced_memory()[1] < 10**8
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_archive_that_unpacks_to_much_more_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez_compressed(tmp_path / "file.npz", a=np.zeros(10**6))
+    assert load_npz(tmp_path / "file.npz")["a"].shape == (10**6,)
+    monkeypatch.setattr("manifests.pickles.SPARE", 10**6)
+    with pytest.raises(WrongModelFile, match=r"unpacks to .* GB, which no model file does"):
+        load_npz(tmp_path / "file.npz")
+
+
+@pytest.mark.parametrize(("indices", "indptr"), [([-1, 0], [0, 1, 2]), ([0, 3], [0, 1, 2]), ([0, 1], [0, 2]), ([0], [0, 3, 1])])
+def test_sparse_matrices_with_wrong_indices_are_damaged(indices: list[int], indptr: list[int], tmp_path: Path) -> None:
+    (tmp_path / "file.pkl").write_bytes(b"\x80\x02" + sparse_opcodes(3, 2, indices, indptr) + b".")
+    with pytest.raises(WrongModelFile, match="damaged"):
+        load_pickle(tmp_path / "file.pkl")
+
+
+def test_names_in_a_file_do_not_break_the_line_or_steer_the_terminal(tmp_path: Path) -> None:
+    for module in ("os\n\x1b[31mheadloom: all is well", "a" * 100_000):
+        (tmp_path / "file.pkl").write_bytes(b"\x80\x04" + text(module) + text("system") + b"\x93.")
+        with pytest.raises(WrongModelFile) as refusal:
+            load_pickle(tmp_path / "file.pkl")
+        assert str(refusal.value).isprintable()
+        assert len(str(refusal.value)) < 3000
+        assert str(refusal.value).startswith(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({10**30},)}}",
+        "{'descr': '<f8', 3: False, 'shape': (1,)}",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': ((((((",
+    ],
+)
+def test_damaged_headers_of_arrays_are_said_to_be(header: str, tmp_path: Path) -> None:
+    raw = b"\x93NUMPY\x01\x00" + (len(header) + 1).to_bytes(2, "little") + header.encode() + b"\n" + bytes(80)
+    (tmp_path / "file.npy").write_bytes(raw)
+    with pytest.raises(WrongModelFile, match="truncated or damaged"):
+        load_npy(tmp_path / "file.npy")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damaged_members_of_archives_are_said_to_be(method: int, tmp_path: Path) -> None:
+    member = io.BytesIO()
+    np.save(member, np.random.default_rng(0).random(1000))
+    with zipfile.ZipFile(tmp_path / "file.npz", "w", method) as archive:
+        archive.writestr("a.npy", member.getvalue())
+    raw = bytearray((tmp_path / "file.npz").read_bytes())
+    raw[60] ^= 0xFF
+    (tmp_path / "file.npz").write_bytes(raw)
+    with pytest.raises(WrongModelFile, match=r"damaged at a\.npy"):
+        load_npz(tmp_path / "file.npz")
+
+
+def test_paths_may_be_text(tmp_path: Path) -> None:
+    assert load_pickle(str(written(tmp_path, [1]))) == [1]
+    np.save(tmp_path / "file.npy", MATRIX)
+    np.savez(tmp_path / "file.npz", a=MATRIX)
+    np.testing.assert_array_equal(load_npy(str(tmp_path / "file.npy")), load_npz(str(tmp_path / "file.npz"))["a"])

@@ -132,6 +132,31 @@ def test_damage_since_it_was_added_is_found(official: dict[str, Path], home: Pat
     assert problems("nphm-anchors") == [f"{place} has changed since it was added: add it again from its source"]
 
 
+def test_a_damaged_record_is_found(official: dict[str, Path], home: Path) -> None:
+    _, place, _ = add(official["nphm-anchors"])
+    assets.record_path(place).write_text("{")
+    assert problems("nphm-anchors") == [f"{place}.json is damaged: headloom assets add {place} writes it anew"]
+    add(place)
+    assert problems("nphm-anchors") == []
+
+
+def test_dicts_in_many_places_and_in_themselves_are_listed_once(tmp_path: Path) -> None:
+    held: dict[str, object] = {"weight": torch.zeros(3)}
+    for _ in range(60):  # 2^60 if each were followed wherever it is
+        held = {"a": held, "b": held}
+    held["self"] = held
+    torch.save(held, tmp_path / "file.pth")
+    _, shapes = contents(tmp_path / "file.pth")
+    assert shapes == {"a." * 60 + "weight": (3,)}
+
+
+def test_a_damaged_safetensors_file_is_named(tmp_path: Path) -> None:
+    header = b'{"a": {"dtype": "X9", "shape": [1], "data_offsets": [0, 4]}}'
+    (tmp_path / "file").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(WrongModelFile, match="file is damaged"):
+        recognise(tmp_path / "file")
+
+
 def test_contents_are_flat(official: dict[str, Path]) -> None:
     _, shapes = contents(official["deep3d"])
     assert shapes["net_recon.final_layers.0.weight"] == (80, 2048, 1, 1)

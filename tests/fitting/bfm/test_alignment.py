@@ -198,3 +198,10 @@ def test_missing_and_degenerate_faces_are_named():
         align(landmarks, 800, 700, FIVE)
     with pytest.raises(ValueError, match=r"68 or 5 landmarks, got shape \(3, 51, 2\)"):
         align(torch.zeros(3, 51, 2), 800, 700, FIVE)
+
+
+def test_another_mode_is_not_taken_for_the_published_one():
+    with pytest.raises(ValueError, match="mode is one of exact, deep3d, not Exact"):
+        align(faces(3), 800, 700, FIVE, mode="Exact")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"trans_params have shape \(\.\.\., 5\), got \(3,\)"):
+        alignment_from_trans_params(torch.ones(3))

@@ -19,12 +19,12 @@ def noise(height: int, width: int, frames: int = 1, seed: int = 0) -> torch.Tens
     return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (frames, height, width, 3), np.uint8))
 
 
-def placed(scale: float, offset: tuple[float, float], frames: int = 1) -> Alignment:
-    """A crop anywhere."""
+def placed(scale: float, offset: tuple[float, float], width: int, height: int, frames: int = 1) -> Alignment:
+    """A crop anywhere in frames of a size."""
     return Alignment(
         torch.full((frames, 2), scale, dtype=torch.float64),
         torch.tensor([offset] * frames, dtype=torch.float64),
-        torch.zeros(frames, 5),
+        torch.tensor([[width, height, 0.0, 0.0, 0.0]] * frames, dtype=torch.float64),
         "exact",
     )
 
@@ -101,7 +101,7 @@ def slow_pixel(image: np.ndarray, scale: float, offset: tuple[float, float], col
 @pytest.mark.parametrize(("scale", "offset"), [(0.3, (60.2, 50.9)), (0.8, (5.3, -20.1)), (2.4, (-100.7, -33.3))])
 def test_agrees_with_the_weighted_sum_written_slowly(scale: float, offset: tuple[float, float]):
     frames = noise(120, 150)
-    crop = cut(frames, placed(scale, offset))[0].numpy()
+    crop = cut(frames, placed(scale, offset, frames.shape[2], frames.shape[1]))[0].numpy()
     rng = np.random.default_rng(1)
     for column, row in rng.integers(0, 224, (200, 2)):
         assert np.abs(crop[:, row, column] - slow_pixel(frames[0].numpy(), scale, offset, column, row)).max() < 1e-5
@@ -109,7 +109,7 @@ def test_agrees_with_the_weighted_sum_written_slowly(scale: float, offset: tuple
 
 def test_the_frame_at_its_own_size_is_cut_without_change():
     frames = noise(300, 300)
-    crop = cut(frames, placed(1.0, (-30.0, -40.0)))[0]
+    crop = cut(frames, placed(1.0, (-30.0, -40.0), 300, 300))[0]
     assert torch.allclose(crop * 255, frames[0, 40:264, 30:254].permute(2, 0, 1).float(), atol=1e-3)
 
 
@@ -119,7 +119,7 @@ def test_a_dot_is_found_where_the_alignment_says_to_a_hundredth_of_a_pixel(scale
     rng = np.random.default_rng(3)
     for _ in range(3):
         centre = tuple(size / 2 + rng.uniform(-20, 20, 2))
-        alignment = placed(scale, tuple(112 - scale * size / 2 + rng.uniform(-1, 1, 2)))
+        alignment = placed(scale, tuple(112 - scale * size / 2 + rng.uniform(-1, 1, 2)), size, size)
         found = centre_of_dot(cut(dot(size, size, centre, 6 / scale), alignment)[0])
         expected = alignment.to_crop(torch.tensor([[centre]], dtype=torch.float64))[0, 0].numpy()
         assert np.abs(found - expected).max() < 0.01
@@ -129,13 +129,13 @@ def test_what_is_finer_than_the_crop_can_show_becomes_grey():
     """Stripes of 4 pixels at a quarter of the size: a crop that only looked at single places would alias them."""
     stripes = 255 * (np.arange(1200) % 4 < 2)
     frames = torch.from_numpy(np.broadcast_to(stripes[None, :, None], (1200, 1200, 3)).astype(np.uint8))[None]
-    crop = cut(frames, placed(0.23, (-20.3, -10.7)))[0]
+    crop = cut(frames, placed(0.23, (-20.3, -10.7), frames.shape[2], frames.shape[1]))[0]
     assert (crop[:, 8:-8, 8:-8] - 0.5).abs().max() < 0.01
 
 
 def test_a_flat_picture_stays_flat_and_outside_is_black():
     frames = torch.full((1, 200, 200, 3), 130, dtype=torch.uint8)
-    crop = cut(frames, placed(0.61, (60.4, 50.2)))[0] * 255
+    crop = cut(frames, placed(0.61, (60.4, 50.2), 200, 200))[0] * 255
     assert torch.allclose(crop[:, 54:168, 64:178], torch.tensor(130.0), atol=1e-3)
     assert crop[:, :46].abs().max() == 0
     assert crop[:, :, 188:].abs().max() == 0
@@ -213,7 +213,7 @@ def test_frames_do_not_touch_each_other(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_crops_are_what_the_network_takes():
-    crop = cut(noise(240, 320), placed(0.9, (0.0, 0.0)))
+    crop = cut(noise(240, 320), placed(0.9, (0.0, 0.0), 320, 240))
     assert crop.shape == (1, 3, 224, 224)
     assert crop.dtype == torch.float32
     assert crop.min() >= 0
@@ -226,8 +226,9 @@ def test_crops_are_what_the_network_takes():
         (torch.zeros(2, 8, 8, 3), 2, "of type uint8, got .* of torch.float32"),
         (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), 2, r"\(T, H, W, 3\)"),
         (torch.zeros(2, 8, 8, 3, dtype=torch.uint8), 3, r"2 frames need an alignment each, got \(3,\)"),
+        (torch.zeros(2, 8, 6, 3, dtype=torch.uint8), 2, r"frames are 6 × 8, but were aligned as \[\[8, 8\]\]"),
     ],
 )
 def test_other_frames_are_refused(frames: torch.Tensor, n: int, words: str):
     with pytest.raises(ValueError, match=words):
-        cut(frames, placed(1.0, (0.0, 0.0), n))
+        cut(frames, placed(1.0, (0.0, 0.0), 8, 8, n))

@@ -119,6 +119,27 @@ def test_damaged_files_and_other_kinds_are_refused(tmp_path: Path):
         load_bfm_file(tmp_path / "nothing.mat")
 
 
+@pytest.mark.parametrize(
+    ("held", "words"),
+    [
+        ({"a": np.zeros(3)}, "something other than numbers under lm"),
+        ("text", "something other than numbers under lm"),
+        (np.zeros((68, 3)) + 1j, "complex numbers under lm"),
+        (np.zeros((68, 3)), "claims 204 numbers under lm"),
+    ],
+)
+def test_what_is_not_numbers_or_too_many_is_refused(held, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("fitting.bfm.files._MOST", 203)
+    path = tmp_path / "similarity_Lm3D_all.mat"
+    scipy.io.savemat(path, {"lm": held}, do_compression=True)
+    if words.startswith("claims") or "other" in words:  # before anything is unpacked
+        monkeypatch.setattr("scipy.io.loadmat", lambda path: pytest.fail("was unpacked"))
+    else:
+        monkeypatch.setattr("fitting.bfm.files._MOST", 204)
+    with pytest.raises(WrongModelFile, match=words):
+        load_landmarks3d(str(path))
+
+
 def test_the_standard_landmarks_are_read(tmp_path: Path):
     landmarks = load_landmarks3d(write_landmarks3d(tmp_path))
     assert landmarks.dtype == torch.float64

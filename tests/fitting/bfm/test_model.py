@@ -172,6 +172,13 @@ def test_one_identity_serves_many_expressions(bfm: Bfm):
     assert torch.allclose(shared_identity, repeated, atol=1e-12)
 
 
+def test_other_numbers_of_coefficients_are_named(bfm: Bfm):
+    with pytest.raises(ValueError, match=r"identity have shape \(\.\.\., 80\), got \(2, 79\)"):
+        bfm.shape(torch.zeros(2, 79).double(), torch.zeros(64).double())
+    with pytest.raises(ValueError, match=r"texture have shape \(\.\.\., 80\), got \(64,\)"):
+        bfm.texture(torch.zeros(64).double())
+
+
 def test_the_mean_face_stands_at_the_origin(bfm: Bfm):
     """The file's mean shape does not: it lies 0.3 off. Expression and identity are not recentred."""
     assert torch.allclose(bfm.mean_shape.mean(dim=0), torch.zeros(3, dtype=torch.float64), atol=1e-7)

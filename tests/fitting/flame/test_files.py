@@ -117,6 +117,10 @@ def test_wrong_regions_are_named(tmp_path: Path) -> None:
     regions = dict.fromkeys(REGIONS, np.arange(3)) | {"lips": np.zeros((3, 2), int)}
     assert "lips is 3×2" in complaint(load_regions, write_pickle(tmp_path / "c.pkl", regions))
     assert "instead of FLAME_masks.pkl's dict" in complaint(load_regions, write_pickle(tmp_path / "d.pkl", [1]))
+    regions = dict.fromkeys(REGIONS, np.arange(3)) | {"lips": np.array([5, -1])}
+    assert "lips with the vertex -1" in complaint(load_regions, write_pickle(tmp_path / "e.pkl", regions))
+    regions = dict.fromkeys(REGIONS, np.arange(3)) | {"more": [[1, 2], [3]]}
+    assert "more with rows of several lengths" in complaint(load_regions, write_pickle(tmp_path / "f.pkl", regions))
 
 
 def test_eyelids_must_fit_the_head(tmp_path: Path) -> None:

@@ -180,7 +180,8 @@ def outline(flame: Flame, rule: ContourRule = "deca") -> ContourLandmarks:
         x = flame(rotation=yaw).vertices[:, 0]
         corners[row, 0], corners[row, 16] = x.argmin(), x.argmax()
     barycentric = torch.full((79, 17, 3), 1 / 3, dtype=torch.float64)
-    static = Landmarks(corners[0, :1].repeat(51, 1), barycentric[0, :1].repeat(51, 1), torch.arange(17, 68))
+    first = corners[0, :1].repeat(51, 1), barycentric[0, :1].repeat(51, 1)
+    static = Landmarks(*first, torch.arange(17, 68), flame.n_vertices)
     return ContourLandmarks(static, corners, barycentric, rule)
 
 
@@ -229,6 +230,8 @@ def test_landmarks_need_their_vertices(folder: Path, flame: Flame) -> None:
         landmarks.among(landmarks.vertices[1:])
     with pytest.raises(ValueError, match="numbers the triangles of the whole head"):
         Landmarks.load(folder / "landmark_embedding.npy", flame.part(landmarks.vertices))
+    with pytest.raises(ValueError, match=rf"are for vertices \(\.\.\., {N}, 3\), got \({N - 1}, 3\): for a part take .among"):
+        landmarks(flame.part(torch.arange(1, N))().vertices)
 
 
 def test_landmarks_follow_to(folder: Path, flame: Flame) -> None:
@@ -263,6 +266,7 @@ def test_wrong_files_are_named(folder: Path, flame: Flame, tmp_path: Path) -> No
             tmp_path / "g.pkl", {**ringnet, "lmk_face_idx": np.zeros(51)}
         ),
         "holds a ndarray instead of a dict": written(tmp_path / "h.npy", np.zeros(3)),
+        "lmk_face_idx with rows of several lengths": write_pickle(tmp_path / "k.pkl", {**ringnet, "lmk_face_idx": [[1], [2, 3]]}),
     }
     np.savez(tmp_path / "i.npz", lmk_face_idx=np.zeros(105, int), lmk_b_coords=np.zeros((105, 3)))
     cases["missing landmark_indices"] = tmp_path / "i.npz"
@@ -280,6 +284,10 @@ def test_wrong_files_are_named(folder: Path, flame: Flame, tmp_path: Path) -> No
 def test_sets_that_a_file_has_not_are_named(folder: Path, flame: Flame) -> None:
     with pytest.raises(WrongModelFile, match="has no landmarks full, only static"):
         Landmarks.load(folder / "flame_static_embedding.pkl", flame, "full")
+    with pytest.raises(WrongModelFile, match="has no landmarks contour, only static, full"):
+        Landmarks.load(folder / "landmark_embedding.npy", flame, "contour")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="rule is one of deca, flame_pytorch, smplx, not DECA"):
+        ContourLandmarks.load(folder / "landmark_embedding.npy", flame, rule="DECA")  # type: ignore[arg-type]
     with pytest.raises(WrongModelFile, match="has no landmarks full, only contour"):
         Landmarks.load(folder / "flame_dynamic_embedding.npy", flame)
     with pytest.raises(WrongModelFile, match=r"has no contour: give RingNet's flame_dynamic_embedding\.npy"):

@@ -297,6 +297,11 @@ def test_heads_with_jaw_are_known(flame: Flame) -> None:
         ({"jaw": torch.zeros(3).double()}, r"jaw is torch.float64, generic_model torch.float32: convert one of them"),
         ({"offsets": torch.zeros(N, 3).double()}, "offsets is torch.float64"),
         ({"eyelids": torch.zeros(2)}, "has no eyelids: load it with eyelids="),
+        ({"identity": torch.tensor(0.0)}, "identity has 0 numbers"),
+        (
+            {"identity": torch.zeros(2, 300), "jaw": torch.zeros(3, 3), "offsets": torch.zeros(2, N, 3)},
+            r"leading dimensions do not fit together: identity \(2,\), jaw \(3,\), offsets \(2,\)",
+        ),
         ({"offsets": torch.zeros(5, 3)}, rf"offsets has shape \(5, 3\) instead of \(\.\.\., {N}, 3\)"),
     ],
 )
