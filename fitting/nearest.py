@@ -62,6 +62,8 @@ class NearestTo:
             raise ValueError(f"{len(queries)} batch items ask for their nearest points in {len(self.targets)} clouds")
         if k < 1:
             raise ValueError(f"at least one neighbour is asked for, got k = {k}")
+        if not within >= 0:
+            raise ValueError(f"a distance is not negative, got {within}: leave it out where there is no bound")
         with torch.no_grad():
             index = self._find(queries.detach(), lengths, k, within)
             known = (index >= 0) & (torch.arange(k, device=index.device) < self.lengths[:, None, None])

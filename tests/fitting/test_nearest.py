@@ -234,6 +234,7 @@ def test_a_pytorch3d_that_does_not_import_is_none(monkeypatch):
         (lambda: nearest(torch.zeros(1, 5, 3), torch.zeros(1, 5, 2)), r"targets have shape"),
         (lambda: nearest(torch.zeros(1, 5, 3), torch.zeros(2, 5, 3)), "1 batch items .* 2 clouds"),
         (lambda: nearest(torch.zeros(1, 5, 3), torch.zeros(1, 5, 3), 0), "k = 0"),
+        (lambda: NearestTo(torch.zeros(1, 5, 3))(torch.zeros(1, 5, 3), within=-1.0), "a distance is not negative, got -1.0"),
         (lambda: nearest(torch.zeros(2, 5, 3), torch.zeros(2, 5, 3), target_lengths=torch.tensor([5, 6])), "0 to 5"),
         (lambda: nearest(torch.zeros(2, 5, 3), torch.zeros(2, 5, 3), query_lengths=torch.tensor([5])), "2 integers"),
         (lambda: NearestTo(torch.stack([torch.zeros(4, 3), torch.full((4, 3), math.nan)])), "item 1 are not all finite"),
