@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing as mp
-import os
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from types import TracebackType
 from typing import Any, Self
 
-from pipelines.runner import WORKER_ENVIRONMENT, Died, portable
+from pipelines.runner import Died, portable
 from pipelines.work import Task, Workbench
-from prep.children import how_it_ended, tasks_from
+from prep.children import how_it_ended, tasks_from, worker_environment
 
 
 class LocalRunner:
@@ -67,13 +66,8 @@ class _Worker:
         self.task: Task | None = None
         self.pipe, theirs = context.Pipe()
         self.process: SpawnProcess = context.Process(target=_work, args=(theirs, bench), daemon=True)
-        before = {name: os.environ.get(name) for name in WORKER_ENVIRONMENT}
-        os.environ.update(WORKER_ENVIRONMENT)
-        try:
+        with worker_environment():
             self.process.start()
-        finally:
-            for name, value in before.items():
-                os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
         theirs.close()
 
 

@@ -15,8 +15,9 @@ import ray
 from ray.exceptions import RayActorError, RayError
 
 from manifests.document import ManifestError
-from pipelines.runner import WORKER_ENVIRONMENT, Died, portable
+from pipelines.runner import Died, portable
 from pipelines.work import Task, Workbench
+from prep.children import WORKER_ENVIRONMENT
 
 _START_S = 180.0
 """How long to wait for the first worker when there is none, before saying that the cluster has no room."""

@@ -12,12 +12,6 @@ from typing import Any, Protocol, Self
 
 from pipelines.work import Task
 
-WORKER_ENVIRONMENT = {
-    name: "1"
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
-}
-"""Set in every worker: as many workers as cores, one thread each, and sums that do not depend on the number of cores."""
-
 
 @dataclass(frozen=True, slots=True)
 class Died:

@@ -9,12 +9,30 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnContext
 from typing import Any, Literal
 
 _TRIES = 2
+
+WORKER_ENVIRONMENT = {
+    name: "1"
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+}
+"""Set in every worker: as many workers as cores, one thread each, and sums that do not depend on the number of cores."""
+
+
+@contextmanager
+def worker_environment() -> Iterator[None]:
+    """Processes that are started meanwhile have ``WORKER_ENVIRONMENT``."""
+    before = {name: os.environ.get(name) for name in WORKER_ENVIRONMENT}
+    os.environ.update(WORKER_ENVIRONMENT)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
 
 
 def in_children(
@@ -22,11 +40,13 @@ def in_children(
     tasks: Sequence[tuple[Any, ...]],
     timeouts_s: Sequence[float],
     workers: int | None = None,
+    doing: str = "reading it",
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Run ``work(*task)`` for each task in child processes; yields its number and all that it yielded, as it is done.
 
     A child that dies is replaced and its task tried once more; one that takes longer than its timeout in seconds
-    is ended. What it had yielded is kept, and ``trouble`` says what happened. ``work`` is a function of a module.
+    is ended. What it had yielded is kept, and ``trouble`` says what happened, in words that begin with what the work is
+    ``doing``. ``work`` is a function of a module. A task's process has one thread for arithmetic.
     Raises ``RuntimeError`` when no child can be started.
     """
     waiting = deque((number, 1) for number in range(len(tasks)))
@@ -34,11 +54,11 @@ def in_children(
     count = min(workers or cores, len(tasks))
     context = mp.get_context("spawn")  # media libraries do not survive a fork
     with ExitStack() as stack:
-        crew = [stack.enter_context(_Child(context, work)) for _ in range(count)]
+        crew = [stack.enter_context(_Child(context, work, doing)) for _ in range(count)]
         while waiting or any(child.busy for child in crew):
             for place, child in enumerate(crew):
                 if waiting and not child.alive:
-                    crew[place] = child = stack.enter_context(_Child(context, work))
+                    crew[place] = child = stack.enter_context(_Child(context, work, doing))
                 if waiting and not child.busy:
                     number, attempt = waiting.popleft()
                     child.give(number, attempt, tasks[number], timeouts_s[number])
@@ -55,10 +75,12 @@ def in_children(
 class _Child:
     """One process that does one task after another; leaving its context ends it."""
 
-    def __init__(self, context: SpawnContext, work: Callable[..., Iterator[dict[str, Any]]]) -> None:
+    def __init__(self, context: SpawnContext, work: Callable[..., Iterator[dict[str, Any]]], doing: str) -> None:
+        self.doing = doing
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, work), daemon=True)
-        self.process.start()
+        self.process = context.Process(target=_serve, args=(theirs, work, doing), daemon=True)
+        with worker_environment():
+            self.process.start()
         theirs.close()
         self.started = self.busy = False
         self.alive = True
@@ -93,14 +115,14 @@ class _Child:
             self._end()
             if not self.started:
                 raise RuntimeError(
-                    "a child process did not start; a script that scans must do so under: if __name__ == '__main__'"
+                    "a child process did not start; a script that does this must do so under: if __name__ == '__main__'"
                 ) from None
-            self.said["trouble"] = f"reading it ended the process ({how_it_ended(self.process.exitcode)})"
+            self.said["trouble"] = f"{self.doing} ended the process ({how_it_ended(self.process.exitcode)})"
             return "died"
         if time.monotonic() < self.deadline:
             return ""
         self._end()
-        self.said["trouble"] = f"reading it took longer than {self.timeout_s:.0f} s"
+        self.said["trouble"] = f"{self.doing} took longer than {self.timeout_s:.0f} s"
         return "late"
 
     def _end(self) -> None:
@@ -110,7 +132,7 @@ class _Child:
         self.pipe.close()
 
 
-def _serve(pipe: Connection, work: Callable[..., Iterator[dict[str, Any]]]) -> None:
+def _serve(pipe: Connection, work: Callable[..., Iterator[dict[str, Any]]], doing: str) -> None:
     """Body of a child: do tasks until the other end closes."""
     pipe.send("started")
     for task in tasks_from(pipe):
@@ -118,7 +140,7 @@ def _serve(pipe: Connection, work: Callable[..., Iterator[dict[str, Any]]]) -> N
             for news in work(*task):
                 pipe.send(news)
         except Exception as error:
-            pipe.send({"trouble": f"reading it went wrong: {type(error).__name__}: {error}"})
+            pipe.send({"trouble": f"{doing} went wrong: {type(error).__name__}: {error}"})
         pipe.send("done")
 
 

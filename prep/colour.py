@@ -21,11 +21,16 @@ def to_srgb(light: Floats) -> Floats:
     return np.where(light <= 0.0031308, 12.92 * light, 1.055 * np.maximum(light, 1e-9) ** (1 / 2.4) - 0.055)
 
 
+def encode(light: Floats) -> NDArray[np.uint8]:
+    """``to_srgb`` in 255 steps, by a table: half a step off at most where it is darkest, and many times as fast."""
+    steps: NDArray[np.uint8] = _ENCODED[np.rint(np.clip(light, 0, 1) * (len(_ENCODED) - 1)).astype(np.int32)]
+    return steps
+
+
 def mix(srgb: NDArray[np.uint8], matrix: Floats) -> NDArray[np.uint8]:
     """Pictures (..., 3) with their light multiplied by ``matrix`` (3, 3): NeRSemble v2's colour correction."""
     light = _LINEAR[srgb] @ matrix.astype(np.float32).T
-    mixed: NDArray[np.uint8] = _ENCODED[np.rint(np.clip(light, 0, 1) * (len(_ENCODED) - 1)).astype(np.int32)]
-    return mixed
+    return encode(light)
 
 
 def affine(srgb: NDArray[np.uint8], matrix: Floats) -> NDArray[np.uint8]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Literal, Self
 
 import av
@@ -13,6 +15,7 @@ import av.container
 import numpy as np
 from numpy.typing import NDArray
 
+from manifests.atomic import whole_file
 from manifests.source import STAND_IN
 
 Rate = Fraction | Literal["vfr"]
@@ -52,7 +55,8 @@ def write_take(
 class TakeWriter:
     """The same, picture by picture, for several cameras at once: ``with TakeWriter(...) as writer: writer.add(picture)``.
 
-    ``crf`` is x264's quality, less being better. Raises ``ValueError`` at the end when there were not as many pictures as times.
+    ``crf`` is x264's quality, less being better. The file appears when it is whole. Raises ``ValueError`` at the end when there
+    were not as many pictures as times.
     """
 
     def __init__(
@@ -66,7 +70,8 @@ class TakeWriter:
         step = min((b - a for a, b in pairwise(times)), default=Fraction(1, 25))
         regular = all(b - a == step for a, b in pairwise(times))
         self._path, self._times, self._done = path, times, 0
-        self._container = av.open(str(path), "w", format="mp4")
+        self._file = ExitStack()
+        self._container = av.open(self._file.enter_context(whole_file(path)), "w", format="mp4")
         self._container.metadata["comment"] = STAND_IN
         self._video = self._container.add_stream("libx264", rate=1 / step, options={"crf": str(crf), "preset": "veryfast"})
         self._video.pix_fmt = "yuv420p"
@@ -94,11 +99,10 @@ class TakeWriter:
             self._track.write(float(time + 1))
         self._done += 1
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind:
-            self._container.close()
-            return
-        with self._container:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with self._file, self._container:
+            if error is not None:
+                raise error  # here, so that nothing is left of the file
             if self._done != len(self._times):
                 raise ValueError(f"{self._path}: {self._done} pictures were given for {len(self._times)} times")
             if self._track:

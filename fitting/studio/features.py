@@ -414,3 +414,9 @@ def _hair(folded: Floats) -> Floats:
     wave = 1 + 0.08 * np.sin(9 * azimuth + 60 * points[:, 1]) + 0.05 * np.sin(23 * azimuth - 90 * points[:, 1])
     moved[chosen] = normals(points) * (thickness * wave * step(over[chosen], -0.001, 0.016))[:, None]
     return moved
+
+
+def below_collar(base: Floats) -> Floats:
+    """(N,) metres below the collar of what the person wears, negative above it, at places (N, 3) on the base."""
+    below: Floats = -0.158 - 0.25 * (base[:, 2] + 0.05) - base[:, 1]
+    return below

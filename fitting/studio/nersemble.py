@@ -9,9 +9,9 @@ and ``height`` that its intrinsics are for.
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -22,6 +22,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from fitting.studio.rig import FULL_SIZE, Rig
+from manifests.atomic import whole_file, write_whole
 from prep.colour import affine, mix
 from prep.write import TakeWriter
 
@@ -37,15 +38,15 @@ DEPTH_UNIT = 1 / 32767
 Release = Literal["v1", "v2"]
 
 
-class Views(NamedTuple):
-    """One moment as all C cameras see it, in true colours."""
+class View(NamedTuple):
+    """One moment as one camera sees it, in true colours."""
 
-    pictures: NDArray[np.uint8]
-    """(C, H, W, 3) RGB."""
+    picture: NDArray[np.uint8]
+    """(H, W, 3) RGB."""
     alpha: NDArray[np.uint8]
-    """(C, H, W) 255 on the person."""
+    """(H, W) 255 on the person."""
     depth: NDArray[np.float32]
-    """(C, H, W) metres along the optical axis, 0 where there is nothing."""
+    """(H, W) metres along the optical axis, 0 where there is nothing."""
 
 
 def frame_numbers(seconds: float) -> range:
@@ -58,57 +59,56 @@ def moments(numbers: range) -> list[Fraction]:
     return [Fraction(number, RATE) for number in numbers]
 
 
-def write_sequence(
-    folder: Path,
-    person: int,
-    sequence: str,
-    rig: Rig,
-    numbers: range,
-    views: Iterator[Views],
-    background: NDArray[np.uint8],
-    sound: NDArray[np.float32],
-    sound_rate: int,
-    release: Release = "v2",
+def begin_sequence(
+    folder: Path, person: int, sequence: str, rig: Rig, sound: NDArray[np.float32], sound_rate: int, release: Release = "v2"
 ) -> Path:
-    """Write one sequence of a person and its calibration; returns the person's folder, ``folder/<person>``.
-
-    ``views`` gives what the cameras see at each of the frames ``numbers``; ``background`` (C, H, W, 3) is what they see with
-    nobody there (version 2 only). Each camera's colours are written as the camera would see them: its calibration brings them
-    back to the true ones.
-    """
+    """Write a person's calibration and the sound of one of its sequences; returns the person's folder, ``folder/<person>``."""
     home = folder / f"{person:03d}"
     recording = home / "sequences" / sequence
     recording.mkdir(parents=True, exist_ok=True)
-    soundfile.write(recording / "audio.wav", sound, sound_rate, subtype="PCM_16")
+    with whole_file(recording / "audio.wav") as file:
+        soundfile.write(file, sound, sound_rate, subtype="PCM_16", format="WAV")
     if release == "v1":
         _write_json(home / "camera_params.json", _calibration(rig))
         for serial, matrix in zip(rig.serials, rig.to_true, strict=True):
-            path = home / "annotations" / sequence / "color_correction" / f"{serial}.npy"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            np.save(path, np.hstack([matrix, np.zeros((3, 1))]))
-        for number, seen in zip(numbers, views, strict=True):
-            _write_frame(recording / f"frame_{number:05d}", rig, seen)
+            with whole_file(home / "annotations" / sequence / "color_correction" / f"{serial}.npy") as file:
+                np.save(file, np.hstack([matrix, np.zeros((3, 1))]))
         return home
     _write_json(home / "calibration" / "camera_params.json", _calibration(rig))
     _write_json(home / "calibration" / "color_calibration.json", dict(zip(rig.serials, rig.to_true.tolist(), strict=True)))
-    empty = home / "sequences" / "BACKGROUND"
-    empty.mkdir(exist_ok=True)
-    (recording / "images").mkdir(exist_ok=True)
-    seen_as = np.linalg.inv(rig.to_true)
-    with ExitStack() as files:
-        writers = []
-        for serial, matrix, picture in zip(rig.serials, seen_as, background, strict=True):
-            _write_image(empty / f"image_{serial}.jpg", mix(picture, matrix))
-            writer = TakeWriter(recording / "images" / f"cam_{serial}.mp4", moments(numbers), crf=12)
-            writers.append(files.enter_context(writer))
-        for seen in views:
-            for writer, matrix, picture in zip(writers, seen_as, seen.pictures, strict=True):
-                writer.add(mix(picture, matrix))
     return home
 
 
-def write_metadata(folder: Path, sequences: dict[int, dict[str, float]]) -> None:
-    """Version 2's tables beside the people: which of them has which sequence. ``sequences`` has seconds by name by person."""
+def write_camera(
+    home: Path,
+    sequence: str,
+    rig: Rig,
+    camera: int,
+    numbers: range,
+    views: Iterator[View],
+    background: NDArray[np.uint8],
+    release: Release = "v2",
+) -> None:
+    """Write what one ``camera`` of the rig saw in a sequence that was begun, in the person's folder ``home``.
+
+    ``views`` gives what it sees at each of the frames ``numbers``; ``background`` (H, W, 3) is what it sees with nobody there
+    (version 2 only). Colours are written as the camera would see them: its calibration brings them back to the true ones.
+    """
+    recording, serial = home / "sequences" / sequence, rig.serials[camera]
+    seen_as = np.linalg.inv(rig.to_true[camera])
+    if release == "v1":
+        for number, view in zip(numbers, views, strict=True):
+            _write_frame(recording / f"frame_{number:05d}", serial, seen_as, view)
+        return
+    _write_image(home / "sequences" / "BACKGROUND" / f"image_{serial}.jpg", mix(background, seen_as))
+    (recording / "images").mkdir(parents=True, exist_ok=True)
+    with TakeWriter(recording / "images" / f"cam_{serial}.mp4", moments(numbers), crf=12) as writer:
+        for view in views:
+            writer.add(mix(view.picture, seen_as))
+
+
+def write_metadata(folder: Path, sequences: dict[int, list[str]]) -> None:
+    """Version 2's tables beside the people: which of them has which sequence. ``sequences`` has their names by person."""
     names = sorted({name for held in sequences.values() for name in held})
     _write_table(folder / "metadata_participants.csv", ["id"], [[f"{person:03d}"] for person in sequences])
     rows = [[f"{person:03d}", *("x" if name in held else "" for name in names)] for person, held in sequences.items()]
@@ -122,32 +122,31 @@ def _calibration(rig: Rig) -> dict[str, Any]:
     return {"world_2_cam": poses, "intrinsics": rig.cameras.intrinsics[0].tolist(), "width": width, "height": height}
 
 
-def _write_frame(folder: Path, rig: Rig, seen: Views) -> None:
-    kinds = ("images-2x-73fps", "alpha_map-73fps", "colmap-73fps/depth_maps_compressed")
-    for kind in kinds:
-        (folder / kind).mkdir(parents=True, exist_ok=True)
-    steps = np.where(seen.depth > 0, np.rint(seen.depth / DEPTH_UNIT) + 1, 0).clip(0, 65535).astype(np.uint16)
-    for index, serial in enumerate(rig.serials):
-        true_to_seen = np.hstack([np.linalg.inv(rig.to_true[index]), np.zeros((3, 1))])
-        maps = (affine(seen.pictures[index], true_to_seen), seen.alpha[index], steps[index])
-        for kind, held in zip(kinds, maps, strict=True):
-            _write_image(folder / kind / f"cam_{serial}.png", held)
+def _write_frame(folder: Path, serial: str, seen_as: NDArray[np.float64], view: View) -> None:
+    steps = np.where(view.depth > 0, np.rint(view.depth / DEPTH_UNIT) + 1, 0).clip(0, 65535).astype(np.uint16)
+    maps: dict[str, NDArray[Any]] = {
+        "images-2x-73fps": affine(view.picture, np.hstack([seen_as, np.zeros((3, 1))])),
+        "alpha_map-73fps": view.alpha,
+        "colmap-73fps/depth_maps_compressed": steps,
+    }
+    for kind, held in maps.items():
+        _write_image(folder / kind / f"cam_{serial}.png", held)
 
 
 def _write_image(path: Path, held: NDArray[Any]) -> None:
     """A PNG of RGB, grey or 16 bits, or a JPEG; quickly rather than small."""
     options = [cv2.IMWRITE_PNG_COMPRESSION, 1] if path.suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, 95]
-    if not cv2.imwrite(str(path), held[..., ::-1] if held.ndim == 3 else held, options):
-        raise OSError(f"{path} could not be written: is there room, and may the folder be written to?")
+    written, data = cv2.imencode(path.suffix, held[..., ::-1] if held.ndim == 3 else held, options)
+    if not written:
+        raise ValueError(f"{path}: OpenCV cannot write {held.dtype} {held.shape} so")
+    write_whole(path, data.tobytes())
 
 
 def _write_json(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    write_whole(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def _write_table(path: Path, columns: list[str], rows: list[list[str]]) -> None:
-    with path.open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(columns)
-        table.writerows(rows)
+    table = io.StringIO()
+    csv.writer(table).writerows([columns, *rows])
+    write_whole(path, table.getvalue().encode())

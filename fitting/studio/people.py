@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from fitting.studio.family import HeadFamily
-from fitting.studio.features import MOUTH, SKIN, lip_heights, mouth
+from fitting.studio.features import MOUTH, SKIN, below_collar, lip_heights, mouth
 from fitting.studio.parts import LEFT_BALL, LOWER_TEETH, RIGHT_BALL, UPPER_TEETH
 from fitting.studio.render import Surface
 from fitting.studio.sampling import Size
@@ -59,6 +59,7 @@ def face_labels(family: HeadFamily) -> NDArray[np.uint8]:
     red = (sites.patch == SKIN) & (np.abs(around.along) < 1) & (around.across < upper) & (around.across > -lower)
     labels = np.full(len(sites.patch), LABELS.index("skin"), np.uint8)
     labels[family.regions["scalp"]] = LABELS.index("hair")
+    labels[(sites.patch == SKIN) & (below_collar(sites.base) > 0)] = LABELS.index("clothes")
     labels[red & (sites.base[:, 2] > 0)] = LABELS.index("lips")
     labels[sites.patch == MOUTH] = LABELS.index("mouth")
     labels[np.isin(sites.patch, (UPPER_TEETH, LOWER_TEETH))] = LABELS.index("teeth")

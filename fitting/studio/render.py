@@ -13,7 +13,7 @@ from torch.nn.functional import avg_pool2d
 from fitting.cameras import Camera
 from fitting.lighting import shade
 from fitting.raster import Fragments, image_points, interpolate, normal_map, rasterize, sample_texture, vertex_normals
-from prep.colour import to_srgb
+from prep.colour import encode
 
 SUPERSAMPLED = 2
 """Colours are means of so many samples along each side of a pixel: one sample leaves jagged edges that crawl."""
@@ -56,16 +56,26 @@ def render(surface: Surface, vertices: Tensor, camera: Camera, lighting: Tensor,
     ``lighting`` (B, 27) or (27,) is in the world, for ``fitting.lighting.shade``; ``backdrop`` (H, W, 3) or (B, H, W, 3)
     is light from 0 to 1.
     """
-    vertices, lighting = vertices.float(), lighting.float()
+    count = max(len(vertices) if vertices.ndim == 3 else 1, *camera.batch, 1)
+    vertices = vertices.float().expand(count, *vertices.shape[-2:])
+    lighting = lighting.float().expand(count, lighting.shape[-1])
+    behind = np.broadcast_to(backdrop, (count, *backdrop.shape[-3:]))
+    # One picture after the other: a single one and all that is computed of it stay in a processor's cache, twice as fast.
+    shots = [
+        _render(surface, vertices[k : k + 1], camera[k] if camera.batch else camera, lighting[k : k + 1], behind[k])
+        for k in range(count)
+    ]
+    return Shot(*(np.concatenate(maps) for maps in zip(*shots, strict=True)))
+
+
+def _render(surface: Surface, vertices: Tensor, camera: Camera, lighting: Tensor, backdrop: NDArray[np.float32]) -> Shot:
     pose = camera.to(torch.float32).pose
     normals = vertex_normals(vertices, surface.faces)
     truth = _fragments(surface, vertices, camera)
     seen = normal_map(truth, surface.faces, pose.apply_normals(normals))
     fine = camera.resize(camera.width * SUPERSAMPLED, camera.height * SUPERSAMPLED)
     light, covered = _light(surface, _fragments(surface, vertices, fine), normals, lighting)
-    alpha = covered[..., None]
-    behind = torch.from_numpy(backdrop).expand(*light.shape)
-    pictures = np.rint(255 * to_srgb((light + (1 - alpha) * behind).numpy())).astype(np.uint8)
+    pictures = encode(light.numpy() + (1 - covered[..., None].numpy()) * backdrop)
     labels = torch.where(truth.hit, surface.labels[truth.face], 0)
     return Shot(pictures, truth.depth.numpy(), seen.numpy(), labels.numpy(), np.rint(255 * covered.numpy()).astype(np.uint8))
 

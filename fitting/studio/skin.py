@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, zoom
 
 from fitting.studio import surface
-from fitting.studio.features import Sites, above_hairline, ear, eye, lip_heights, mouth, step
+from fitting.studio.features import Sites, above_hairline, below_collar, ear, eye, lip_heights, mouth, step
 from fitting.studio.mesh import EYE_BOX, LID_BOX, LOWER_TEETH_BOX, MOUTH_BOX, SKIN_BOX, UPPER_TEETH_BOX, Box, skin_direction
 from fitting.studio.parts import IRIS_ANGLE, PICTURE_POWER, TOOTH_ENDS
 from fitting.studio.surface import Floats
@@ -138,7 +138,7 @@ def colours(base: Floats, look: Look, grain: Floats | None = None) -> Floats:
     colour[face] *= 1 - 0.80 * _spot(at, (0.0066, -0.0214), (0.0034, 0.0021))[:, None]
     colour[face] = _on_lips(colour[face], sites.take(face), look, pore[face], skin)
     colour[face] = _brows(colour[face], base[face], look)
-    return _hair(colour, base, look, spot)
+    return _shirt(_hair(colour, base, look, spot), base, look, spot, pore)
 
 
 def _spot(points: Floats, centre: tuple[float, float], widths: tuple[float, float]) -> Floats:
@@ -230,6 +230,18 @@ def _hair(colour: Floats, base: Floats, look: Look, spot: Floats) -> Floats:
     hair = np.array(look.hair, np.float32)
     shade = np.clip(0.95 + 0.19 * fine + 0.12 * broad + 0.06 * spot[chosen], 0.35, 1.8)
     colour[chosen] += cover[:, None] * (hair * shade[:, None] - colour[chosen])
+    return colour
+
+
+def _shirt(colour: Floats, base: Floats, look: Look, spot: Floats, pore: Floats) -> Floats:
+    below = below_collar(base)
+    chosen = np.nonzero(below > -0.001)[0]
+    dye = np.random.default_rng([75, look.seed]).uniform(0.12, 0.75, 3)
+    # Mostly grey, with a darker seam along the collar.
+    cloth = 0.6 * dye.mean() + 0.4 * dye
+    shade = 1 + 0.05 * spot[chosen] + 0.06 * pore[chosen] - 0.35 * np.exp(-(((below[chosen] - 0.004) / 0.0012) ** 2))
+    cover = step(below[chosen], -0.0008, 0.0004)[:, None]
+    colour[chosen] += cover * (cloth * shade[:, None] - colour[chosen])
     return np.clip(colour, 0.01, 1.0)
 
 

@@ -27,7 +27,7 @@ class Answer(NamedTuple):
     about: str
 
 
-LABELS = ("background", "skin", "hair", "lips", "mouth", "teeth", "eyes")
+LABELS = ("background", "skin", "clothes", "hair", "lips", "mouth", "teeth", "eyes")
 """What ``labels`` counts; "mouth" is its inside."""
 
 TRUTH = {

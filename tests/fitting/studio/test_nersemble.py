@@ -12,7 +12,7 @@ import soundfile
 import torch
 
 from fitting.space import nersemble_cameras
-from fitting.studio.nersemble import DEPTH_UNIT, Views, frame_numbers, write_metadata, write_sequence
+from fitting.studio.nersemble import DEPTH_UNIT, Release, View, begin_sequence, frame_numbers, write_camera, write_metadata
 from fitting.studio.rig import SERIALS, sixteen
 from prep.colour import affine, mix
 from prep.video import Video
@@ -22,20 +22,22 @@ RIG = sixteen()
 SOUND = np.sin(np.arange(4800) / 10).astype(np.float32) / 2
 
 
-def views(count: int) -> Iterator[Views]:
+def views(camera: int, count: int) -> Iterator[View]:
     """Pictures whose brightness tells camera and frame."""
     for frame in range(count):
-        grey = (60 + 6 * np.arange(16) + 10 * frame).astype(np.uint8)[:, None, None]
-        pictures = np.broadcast_to(grey[..., None], (16, H, W, 3)).copy()
-        depth = np.zeros((16, H, W), np.float32)
-        depth[:, 20:60, 10:40] = 1 + 0.01 * frame
-        yield Views(pictures, (255 * (depth > 0)).astype(np.uint8), depth)
+        picture = np.full((H, W, 3), 60 + 6 * camera + 10 * frame, np.uint8)
+        depth = np.zeros((H, W), np.float32)
+        depth[20:60, 10:40] = 1 + 0.01 * frame
+        yield View(picture, (255 * (depth > 0)).astype(np.uint8), depth)
 
 
-def write(folder: Path, release: str) -> Path:
-    background = np.full((16, H, W, 3), 90, np.uint8)
+def write(folder: Path, release: Release) -> Path:
+    background = np.full((H, W, 3), 90, np.uint8)
     numbers = frame_numbers(0.13)
-    return write_sequence(folder, 17, "SEN-01-test", RIG, numbers, views(len(numbers)), background, SOUND, 48_000, release)
+    home = begin_sequence(folder, 17, "SEN-01-test", RIG, SOUND, 48_000, release)
+    for camera in range(16):
+        write_camera(home, "SEN-01-test", RIG, camera, numbers, views(camera, len(numbers)), background, release)
+    return home
 
 
 def test_every_third_frame_of_73_a_second_is_kept() -> None:
@@ -92,13 +94,13 @@ def check_cameras(calibration: dict) -> None:
 
 
 @pytest.mark.parametrize("release", ["v1", "v2"])
-def test_sound_lies_beside_the_pictures(tmp_path: Path, release: str) -> None:
+def test_sound_lies_beside_the_pictures(tmp_path: Path, release: Release) -> None:
     wave, rate = soundfile.read(write(tmp_path, release) / "sequences" / "SEN-01-test" / "audio.wav", dtype="float32")
     assert rate == 48_000
     np.testing.assert_allclose(wave, SOUND, atol=1e-4)
 
 
 def test_the_tables_say_who_has_which_sequence(tmp_path: Path) -> None:
-    write_metadata(tmp_path, {3: {"SEN-01": 1.0, "EMO-1": 1.0}, 12: {"SEN-01": 2.0}})
+    write_metadata(tmp_path, {3: ["SEN-01", "EMO-1"], 12: ["SEN-01"]})
     assert (tmp_path / "metadata_participants.csv").read_text().split() == ["id", "003", "012"]
     assert (tmp_path / "metadata_sequences.csv").read_text().split() == ["id,EMO-1,SEN-01", "003,x,x", "012,,x"]
