@@ -11,7 +11,7 @@ import sys
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -31,6 +31,14 @@ app = typer.Typer(
 )
 assets_app = typer.Typer(no_args_is_help=True, help="Model files: what each is for, whose it is, whether it is here.")
 app.add_typer(assets_app, name="assets")
+
+
+class Layout(StrEnum):
+    """How recordings of the studio are laid out."""
+
+    plain = "plain"
+    nersemble = "nersemble"
+    nersemble_v1 = "nersemble-v1"
 
 
 class RunnerName(StrEnum):
@@ -72,6 +80,57 @@ def scan(
         )
     rows = [{"what": what, "count": count} for what, count in found.counts().items()]
     show_table(f"{out}", rows, as_json)
+
+
+@app.command()
+def studio(
+    folder: Annotated[Path, typer.Argument(help="folder to record into")],
+    takes: Annotated[int, typer.Option(min=1, help="how many recordings")] = 4,
+    people: Annotated[int, typer.Option(min=1, help="how many people, who speak in turn")] = 3,
+    cameras: Annotated[int, typer.Option(help="1, or NeRSemble's 16")] = 1,
+    layout: Annotated[Layout, typer.Option(help="one camera: plain; 16: nersemble (version 2) or nersemble-v1")] = Layout.plain,
+    seconds: Annotated[float | None, typer.Option(help="length of a take; by default 4, with 16 cameras 1")] = None,
+    picture: Annotated[str, typer.Option("--size", help="WIDTHxHEIGHT; by default 256x256, with 16 cameras 550x802")] = "",
+    seed: Annotated[int, typer.Option(min=0, help="other people and other words")] = 0,
+    noise_db: Annotated[float | None, typer.Option(help="add noise, the voice so many dB above it")] = None,
+    gain: Annotated[float, typer.Option(help="loudness of the voice, up to 1")] = 1.0,
+    models: Annotated[Path | None, typer.Option(help="folder for the people's head models, in official formats")] = None,
+    workers: Workers = 0,
+) -> None:
+    """Record people that do not exist, with sound, and with every answer beside them: takes to try and to judge things on."""
+    if (cameras, layout is Layout.plain) not in ((1, True), (16, False)):
+        raise ManifestError(
+            f"--cameras {cameras} --layout {layout.value}: one camera is recorded with --layout plain, "
+            "16 with --layout nersemble or nersemble-v1"
+        )
+    from fitting.studio.acting import Conditions
+    from fitting.studio.captures import record_captures
+    from fitting.studio.models import write_models
+    from fitting.studio.takes import record_takes
+    from prep.scan import scan as run_scan
+
+    usual_seconds, usual_size = (4.0, (256, 256)) if cameras == 1 else (1.0, (550, 802))
+    size_px = tuple(int(side) for side in picture.split("x") if side.isdecimal()) if picture else usual_size
+    if len(size_px) != 2:
+        raise ManifestError(f"--size {picture}: a size is WIDTHxHEIGHT in pixels, as in 256x256")
+    try:
+        conditions = Conditions(usual_seconds if seconds is None else seconds, size_px, seed, noise_db, gain)
+    except ValueError as error:
+        raise ManifestError(str(error)) from None
+    if models:
+        for path in write_models(models).values():
+            print(path)
+    with LongWork() as work:
+        if cameras == 1:
+            record_takes(folder, takes, people, conditions, workers or None, work.recording)
+        else:
+            release: Literal["v1", "v2"] = "v1" if layout is Layout.nersemble_v1 else "v2"
+            record_captures(folder, takes, people, conditions, release, workers or None, work.recording)
+    if cameras == 1:
+        run_scan([str(folder)], folder / "source.yaml", name=folder.absolute().name, person_from="folder")
+        print(f"{takes} takes in {folder}; build with: --set source={folder / 'source.yaml'}")
+    else:
+        print(f"{takes} takes in {folder}")
 
 
 @app.command()
@@ -272,13 +331,9 @@ def assets_check(as_json: AsJson = False) -> None:
 @app.command()
 def demo(out: Out = Path("headloom-demo"), takes: Annotated[int, typer.Option(min=1)] = 4, workers: Workers = 0) -> None:
     """The whole road on takes that headloom makes itself: a few minutes, nothing to download."""
-    from prep.portrait import make_takes
-    from prep.scan import scan as run_scan
-
-    print(f"making {takes} takes from a public-domain portrait, in {out / 'takes'}")
-    make_takes(out / "takes", takes)
-    run_scan([str(out / "takes")], out / "takes.yaml", name="demo-takes")
-    run_build("talking_clips", [f"source={out / 'takes.yaml'}"], out / "dataset", RunnerName.local, "", workers)
+    print(f"recording {takes} takes of people who do not exist, in {out / 'takes'}")
+    studio(out / "takes", takes=takes, workers=workers)
+    run_build("talking_clips", [f"source={out / 'takes' / 'source.yaml'}"], out / "dataset", RunnerName.local, "", workers)
     status(out / "dataset")
     verify(out / "dataset")
     report(out / "dataset", None)

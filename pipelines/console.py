@@ -93,6 +93,10 @@ class LongWork:
         """Progress of a scan, in files."""
         self.show("files", done, total, done, total, "/s")
 
+    def recording(self, done: int, total: int) -> None:
+        """Progress of the studio, in takes or in cameras."""
+        self.show("recording", done, total, done, total, "/s")
+
     def show(self, phase: str, done: int, total: int, amount: float, whole: float, unit: str, note: str = "") -> None:
         """``done`` of ``total`` items, ``amount`` of the ``whole`` by which the rate and the time left are reckoned."""
         now = time.monotonic()

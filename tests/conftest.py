@@ -35,7 +35,7 @@ def environment() -> dict[str, str]:
 @pytest.fixture(scope="session")
 def takes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with three short takes and ``takes.yaml``, their source manifest, beside it."""
-    from prep.portrait import make_takes
+    from tests.portrait import make_takes
 
     folder = tmp_path_factory.mktemp("session")
     make_takes(folder / "takes", takes=3, seconds=3.0)

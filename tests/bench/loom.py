@@ -25,8 +25,8 @@ from manifests.stage import Done, Outcome, Take
 from prep.crop import Crop
 from prep.cut import Cut
 from prep.faces import Faces
-from prep.portrait import make_takes
 from prep.video import even_rect, video_of
+from tests.portrait import make_takes
 
 GOALS = {
     "cpu_ratio_vs_ffmpeg": "<= 1.3",

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from manifests.verify import verify
-from prep.portrait import make_takes
 from tests.conftest import HEADLOOM, environment
+from tests.portrait import make_takes
 
 KILLS = 20
 

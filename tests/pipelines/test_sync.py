@@ -11,8 +11,8 @@ from prep.crop import Crop
 from prep.cut import Cut
 from prep.encode import decode_mp4
 from prep.faces import Faces
-from prep.portrait import Rate, flash_and_beep
 from prep.sound import Sound
+from tests.portrait import Rate, flash_and_beep
 
 LIMIT_S = 0.020
 

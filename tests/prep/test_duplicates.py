@@ -10,8 +10,8 @@ import pytest
 from manifests.document import file_digest
 from manifests.source import SourceItem
 from prep.duplicates import SAME_PICTURE, SAME_SOUND, Fingerprint, find_duplicates, fingerprint, similarity
-from prep.portrait import make_takes
 from prep.probe import probe
+from tests.portrait import make_takes
 
 REAL = Path(__file__).parents[2].parent / "shared" / "real"
 SECONDS = 2.0

@@ -10,8 +10,8 @@ import soundfile
 
 from manifests.document import ManifestError, file_digest
 from manifests.source import SourceItem, SourceManifest
-from prep.portrait import make_takes
 from prep.scan import Scanned, scan
+from tests.portrait import make_takes
 
 ODD_NAMES = ["-dash first.mp4", 'it\'s "quoted".mp4', "größe 日本.mp4", "two\nlines.mp4", "UPPER.MP4"]
 

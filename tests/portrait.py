@@ -1,4 +1,4 @@
-"""Talking takes made from one public-domain portrait, so that the demo and the tests need nothing downloaded.
+"""Talking takes made from one public-domain portrait, for tests of the loom that need a photographed face.
 
 The portrait is the one that ships with scikit-image (NASA's of Eileen Collins). A held camera drifts, the head nods
 and tilts within the picture, and jaw and lips open with a synthetic voice; so there is one true face, and sound that

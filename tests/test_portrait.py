@@ -1,4 +1,4 @@
-"""Takes made from a portrait: what headloom's demo and tests run on."""
+"""Takes made from a portrait: what tests of the loom run on."""
 
 from fractions import Fraction
 from itertools import pairwise
@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from manifests.source import STAND_IN
-from prep.portrait import FLASH_S, RATES, SIZES, flash_and_beep, make_takes
 from prep.probe import probe
 from prep.sound import decode_sound
 from prep.video import Video
+from tests.portrait import FLASH_S, RATES, SIZES, flash_and_beep, make_takes
 
 SECONDS = 2.0
 
