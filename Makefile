@@ -36,6 +36,7 @@ bench: install
 
 docs: install
 	$(PY) -m manifests.reference
+	$(PY) -m docs.pictures
 
 clean:
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache

@@ -49,7 +49,7 @@ def test_the_python_of_the_readme_runs(dataset: Path, model_files: Path, tmp_pat
         exec(compile(block, "README.md", "exec"), {})
 
 
-@pytest.mark.parametrize("page", ["flame", "bfm", "nphm", "mononphm", "space", "raster"])
+@pytest.mark.parametrize("page", ["flame", "bfm", "nphm", "mononphm", "space", "raster", "studio"])
 def test_the_python_of_the_model_pages_runs(
     page: str, model_files: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -88,3 +88,9 @@ def test_columns_named_in_documents_exist(document: Path) -> None:
     for name in re.findall(r"`((?:video|crop|wave|face|frame|take)\w*)`", text):
         known = name in COLUMNS or name in {"take", "faces", "crop", "wave", "face"}
         assert known, f"{document.name} names column {name}"
+
+
+def test_the_answers_of_the_studio_are_documented_as_they_are() -> None:
+    from fitting.studio.truth import reference
+
+    assert (ROOT / "docs" / "studio.md").read_text("utf-8").endswith(reference().rstrip() + "\n")

@@ -51,7 +51,7 @@ def test_answers_are_for_every_camera_and_every_true_time(v2: Path) -> None:
 def test_the_calibration_is_that_of_the_answers(v2: Path) -> None:
     known = answers(v2)
     calibration = json.loads((v2 / "000" / "calibration" / "camera_params.json").read_text())
-    _, cameras = nersemble_cameras(calibration)
+    serials, cameras = nersemble_cameras(calibration)
     assert tuple(serials) == SERIALS
     sized = cameras.resize(*SHORT.size)
     np.testing.assert_allclose(sized.intrinsics, known["intrinsics"])
