@@ -1,0 +1,33 @@
+"""The cameras of a multi-camera recording."""
+
+from __future__ import annotations
+
+import torch
+
+from fitting.cameras import Camera
+from fitting.space import nersemble_cameras
+from manifests.stage import Unreadable
+from prep.capture import Capture
+
+NERSEMBLE_SIZE = (2200, 3208)
+"""Width and height that NeRSemble's intrinsics are for, where its file does not say."""
+
+
+def cameras_of(capture: Capture, size: tuple[int, int]) -> Camera:
+    """The cameras (C,), float64, for pictures of ``size`` (width, height), as ``Capture.moments`` gives them: pinholes.
+
+    Raises ``Unreadable`` for poses that are not rigid.
+    """
+    try:
+        if capture.layout != "plain":
+            given = NERSEMBLE_SIZE if "width" not in capture.calibration else None
+            return nersemble_cameras(capture.calibration, given)[1].resize(*size)
+        cameras = [capture.calibration["cameras"][name] for name in capture.serials]
+        intrinsics = torch.tensor([camera["K"] for camera in cameras], dtype=torch.float64)
+        pose = torch.eye(4, dtype=torch.float64).repeat(len(cameras), 1, 1)
+        pose[:, :3, :3] = torch.tensor([camera["R"] for camera in cameras], dtype=torch.float64)
+        pose[:, :3, 3] = torch.tensor([camera["t"] for camera in cameras], dtype=torch.float64)
+        recorded = int(capture.calibration["width"]), int(capture.calibration["height"])
+        return Camera(intrinsics, pose, *recorded).resize(*size)
+    except ValueError as error:
+        raise Unreadable(f"{capture.path}: {error}") from None
