@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from fitting.cameras import Camera
+from fitting.similarity import Similarity
 from fitting.space import nersemble_cameras
 from manifests.stage import Unreadable
 from prep.capture import Capture
@@ -27,6 +28,8 @@ def cameras_of(capture: Capture, size: tuple[int, int]) -> Camera:
         pose = torch.eye(4, dtype=torch.float64).repeat(len(cameras), 1, 1)
         pose[:, :3, :3] = torch.tensor([camera["R"] for camera in cameras], dtype=torch.float64)
         pose[:, :3, 3] = torch.tensor([camera["t"] for camera in cameras], dtype=torch.float64)
+        if ((Similarity.from_matrix(pose).scale - 1).abs() > 1e-3).any():
+            raise ValueError("R of a camera is no rotation")
         recorded = int(capture.calibration["width"]), int(capture.calibration["height"])
         return Camera(intrinsics, pose, *recorded).resize(*size)
     except ValueError as error:

@@ -42,10 +42,12 @@ class AudioFacts(Part):
 
 
 class SourceItem(Part):
-    """One file that was given. Its identity is ``sha256``; ``uri`` is where it lies under its root.
+    """One file that was given, or one capture by several cameras. Its identity is ``sha256``; ``uri`` is where it lies under
+    its root, a folder for a capture: then ``layout`` says how that is laid out, and ``cameras`` how many there are.
 
-    ``sound_uri`` names a sound file of its own, for pictures recorded without sound. ``duplicate_of`` is the
-    name of the item kept instead, ``duplicate_kind`` says whether the bytes are the same or only the recording.
+    ``sound_uri`` names a sound file of its own, for pictures recorded without sound; a capture's is part of its digest.
+    ``duplicate_of`` is the name of the item kept instead, ``duplicate_kind`` says whether the bytes are the same or only the
+    recording.
     """
 
     uri: str
@@ -61,6 +63,8 @@ class SourceItem(Part):
     stand_in: bool = False
     video: VideoFacts | None = None
     audio: AudioFacts | None = None
+    layout: str = Field(default="", pattern="^(|nersemble-v1|nersemble-v2|plain)$")
+    cameras: int = 1
     probe_error: str = ""
     duplicate_of: str = ""
     duplicate_kind: str = Field(default="", pattern="^(|exact|re-encoded)$")
@@ -118,6 +122,7 @@ class SourceManifest(Manifest):
             path=self.locate(item.root, item.uri, folder),
             sound_path=self.locate(item.root, item.sound_uri or item.uri, folder),
             duration_s=item.video.duration_s if item.video else 0.0,
+            layout=item.layout,
         )
 
     def locate(self, root: str, uri: str, folder: Path) -> str:

@@ -32,13 +32,15 @@ class Take:
     """One recorded performance, as a stage sees it.
 
     ``take_id`` is the digest of the content (and of the sound file, where sound lies apart); the paths are
-    only where that content happens to be: nothing that a stage returns may depend on them.
+    only where that content happens to be: nothing that a stage returns may depend on them. For a capture by several cameras
+    ``path`` is a folder and ``layout`` not empty.
     """
 
     take_id: str
     path: str
     sound_path: str
     duration_s: float
+    layout: str = ""
 
 
 @dataclass(frozen=True, slots=True)

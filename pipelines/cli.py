@@ -41,6 +41,14 @@ class Layout(StrEnum):
     nersemble_v1 = "nersemble-v1"
 
 
+class ScanLayout(StrEnum):
+    """What is looked for in the folders."""
+
+    videos = "videos"
+    nersemble = "nersemble"
+    plain = "plain"
+
+
 class RunnerName(StrEnum):
     """Where a build runs."""
 
@@ -62,14 +70,23 @@ def scan(
     paths: Annotated[list[str], typer.Argument(help="videos and folders of videos")],
     out: Annotated[Path, typer.Option("-o", "--out", help="source manifest to write")],
     name: Annotated[str, typer.Option(help="name of the source; by default that of the file")] = "",
+    layout: Annotated[
+        ScanLayout, typer.Option(help="videos; or captures by several cameras: nersemble (both releases), plain (cameras.json)")
+    ] = ScanLayout.videos,
     person_from_folder: Annotated[bool, typer.Option(help="take the folder's name for the person")] = False,
     duplicates: Annotated[bool, typer.Option(help="look for files that were given twice, or re-encoded")] = True,
     as_json: AsJson = False,
 ) -> None:
     """Write a source manifest: every video with its digest, format, and what it is a duplicate of."""
     from prep.scan import scan as run_scan
+    from prep.scan_captures import scan_captures
 
     with LongWork() as work:
+        if layout is not ScanLayout.videos:
+            kind: Literal["nersemble", "plain"] = "plain" if layout is ScanLayout.plain else "nersemble"
+            found = scan_captures(paths, out, kind, name, work.scan)
+            show_table(f"{out}", [{"what": what, "count": count} for what, count in found.counts().items()], as_json)
+            return
         found = run_scan(
             paths,
             out,
@@ -108,6 +125,7 @@ def studio(
     from fitting.studio.models import write_models
     from fitting.studio.takes import record_takes
     from prep.scan import scan as run_scan
+    from prep.scan_captures import scan_captures
 
     usual_seconds, usual_size = (4.0, (256, 256)) if cameras == 1 else (1.0, (550, 802))
     size_px = tuple(int(side) for side in picture.split("x") if side.isdecimal()) if picture else usual_size
@@ -126,11 +144,12 @@ def studio(
         else:
             release: Literal["v1", "v2"] = "v1" if layout is Layout.nersemble_v1 else "v2"
             record_captures(folder, takes, people, conditions, release, workers or None, work.recording)
+    source, source_name = folder / "source.yaml", folder.absolute().name
     if cameras == 1:
-        run_scan([str(folder)], folder / "source.yaml", name=folder.absolute().name, person_from="folder")
-        print(f"{takes} takes in {folder}; build with: --set source={folder / 'source.yaml'}")
+        run_scan([str(folder)], source, name=source_name, person_from="folder")
     else:
-        print(f"{takes} takes in {folder}")
+        scan_captures([str(folder)], source, "nersemble", source_name)
+    print(f"{takes} takes in {folder}; build with: --set source={source}")
 
 
 @app.command()

@@ -24,6 +24,7 @@ from manifests.stage import PASSING_FAILURES, Failed, Outcome, Rejected, Take, U
 from pipelines.environment import environment
 from pipelines.plan import Plan, PlannedStage
 from pipelines.store import DamagedResult, Result, Store
+from prep.capture import open_capture
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +277,10 @@ class TakeRun:
         files = {take.path: self.task.sha256} | ({take.sound_path: self.task.sound_sha256} if self.task.sound_sha256 else {})
         for path, sha256 in files.items():
             try:
-                changed = file_digest(Path(path)) != sha256
+                digest = open_capture(Path(path)).digest() if path == take.path and take.layout else file_digest(Path(path))
+                changed = digest != sha256
+            except Unreadable as error:
+                return Failed("missing", f"{error}; it has changed since it was scanned, run headloom scan again")
             except OSError as error:
                 return Failed("missing", f"{path} cannot be read ({error.strerror}); put it back or run headloom scan again")
             if changed:

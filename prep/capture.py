@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manifests.document import file_digest
+from manifests.source import STAND_IN
 from manifests.stage import Unreadable
 from prep.colour import affine, mix
 from prep.video import Video, to_rgb
@@ -61,6 +62,11 @@ class Capture:
     times_us: NDArray[np.int64]
     """(F,) times of all frames, ascending, on the clock of the sound."""
     sound: Path | None
+
+    @property
+    def stand_in(self) -> bool:
+        """Whether headloom made it."""
+        return self.calibration.get("comment") == STAND_IN
 
     @property
     def home(self) -> Path:

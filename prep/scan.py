@@ -109,7 +109,7 @@ def scan(
         items[number] = items[number].model_copy(update={"duplicate_of": items[kept].name, "duplicate_kind": kind})
     ignored = listing.ignored
     ignored.update(Path(other).suffix.lower() or "no suffix" for other in listing.others if other not in heard)
-    roots = {root: _stored(folder, out) for root, folder in listing.roots.items()}
+    roots = {root: stored_root(folder, out) for root, folder in listing.roots.items()}
     return Scanned(SourceManifest.write(out, name or out.stem, roots, items), tuple(items), ignored)
 
 
@@ -130,7 +130,7 @@ def _list(paths: Iterable[str]) -> _Listing:
     listing = _Listing({}, [], [], Counter())
     seen: set[Path] = set()
     for given in paths:
-        path = _absolute(given)
+        path = absolute(given)
         if not path.exists():
             raise ManifestError(f"{given}: there is no such file or folder; check the path")
         folder = path if path.is_dir() else path.parent
@@ -144,7 +144,7 @@ def _list(paths: Iterable[str]) -> _Listing:
             elif not file.is_file():
                 listing.ignored["broken link or special file"] += 1
             elif file.suffix.lower() in VIDEO_SUFFIXES:
-                listing.videos.append((_root_name(folder, listing.roots), file.relative_to(folder).as_posix()))
+                listing.videos.append((root_name(folder, listing.roots), file.relative_to(folder).as_posix()))
             else:
                 listing.others.append(str(file))
     return listing
@@ -159,7 +159,7 @@ def _walk(folder: Path, ignored: Counter[str]) -> Iterator[Path]:
         yield from (Path(here, name) for name in files if not name.startswith("."))
 
 
-def _absolute(path: str | Path) -> Path:
+def absolute(path: str | Path) -> Path:
     """Without ``..``, links as they are: what a person gave a link to is known under the link's name."""
     return Path(os.path.abspath(path))  # noqa: PTH100
 
@@ -172,7 +172,7 @@ def _is_text(path: Path) -> bool:
     return True
 
 
-def _root_name(folder: Path, roots: dict[str, Path]) -> str:
+def root_name(folder: Path, roots: dict[str, Path]) -> str:
     """The name of this root, which is made if need be: that of the folder, with a number where two are alike."""
     for name, known in roots.items():
         if known == folder:
@@ -183,8 +183,9 @@ def _root_name(folder: Path, roots: dict[str, Path]) -> str:
     return name
 
 
-def _stored(folder: Path, out: Path) -> str:
-    home = _absolute(out).parent
+def stored_root(folder: Path, out: Path) -> str:
+    """How a root is written into the manifest ``out``: relative where it lies below that one's folder."""
+    home = absolute(out).parent
     return folder.relative_to(home).as_posix() if folder.is_relative_to(home) else str(folder)
 
 

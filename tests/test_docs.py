@@ -62,6 +62,15 @@ def test_the_python_of_the_model_pages_runs(
         exec(compile(block, f"{page}.md", "exec"), names)
 
 
+def test_the_python_of_the_page_of_captures_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.prep.test_capture import plain
+
+    plain(tmp_path / "own" / "mine")
+    monkeypatch.chdir(tmp_path)
+    for block in blocks(ROOT / "docs" / "captures.md", "python"):
+        exec(compile(block, "captures.md", "exec"), {})
+
+
 def test_the_stage_of_the_docs_is_a_stage(dataset: Path) -> None:
     from manifests.reader import Dataset
     from manifests.stage import Done, Stage

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from fitting.studio.rig import FULL_SIZE, Rig
 from manifests.atomic import whole_file, write_whole
+from manifests.source import STAND_IN
 from prep.colour import affine, mix
 from prep.write import TakeWriter
 
@@ -119,7 +120,8 @@ def _calibration(rig: Rig) -> dict[str, Any]:
     """What ``fitting.space.nersemble_cameras`` reads."""
     poses = dict(zip(rig.serials, rig.cameras.world_to_camera.tolist(), strict=True))
     width, height = FULL_SIZE
-    return {"world_2_cam": poses, "intrinsics": rig.cameras.intrinsics[0].tolist(), "width": width, "height": height}
+    intrinsics = rig.cameras.intrinsics[0].tolist()
+    return {"world_2_cam": poses, "intrinsics": intrinsics, "width": width, "height": height, "comment": STAND_IN}
 
 
 def _write_frame(folder: Path, serial: str, seen_as: NDArray[np.float64], view: View) -> None:
