@@ -32,9 +32,12 @@ _REACH = 0.6
 """Seconds from a sound beyond which it has no influence."""
 
 # Seconds by which each articulator leads, and how fast its dominance rises before a sound and falls after it, per second.
-_LEAD = Mouth(jaw=0.060, part=0.070, round=0.110, funnel=0.090, spread=0.080, lower_lip_in=0.050)
+_LEAD = Mouth(jaw=0.055, part=0.065, round=0.110, funnel=0.090, spread=0.080, lower_lip_in=0.050)
 _RISE = Mouth(jaw=17, part=17, round=9, funnel=11, spread=14, lower_lip_in=24)
-_FALL = Mouth(jaw=19, part=19, round=16, funnel=18, spread=18, lower_lip_in=28)
+_FALL = Mouth(jaw=16, part=16, round=16, funnel=18, spread=18, lower_lip_in=28)
+_TURN = 0.6
+"""Share of a diphthong after which the mouth aims at its end."""
+
 _SMOOTH = 0.018
 """Seconds; standard deviation of the smoothing of all tracks."""
 
@@ -101,29 +104,32 @@ def closures(speech: Speech, times: Floats) -> Floats:
         sound = PHONEMES[phone.symbol]
         if not sound.lips_shut:
             continue
-        # A stop's closure ends with its burst; a nasal's with the sound.
-        held = (0.62 if not sound.voiced else 0.76) if sound.kind == "stop" else 0.9
-        begin, end = phone.start - 0.005, phone.start + held * (phone.end - phone.start)
+        begin, end = phone.start - 0.005, phone.start + sound.closure * (phone.end - phone.start)
         first, last = np.searchsorted(times, [begin - _SHUTTING, end + _OPENING])
         near = times[first:last]
         ramp = np.minimum((near - begin) / _SHUTTING, (end - near) / _OPENING) + 1
         bump = 0.5 - 0.5 * np.cos(np.pi * np.clip(ramp, 0, 1))
         total[first:last] = np.maximum(total[first:last], bump)
-    return total
+    # Where one closure's end meets the beginning of the next, the maximum has an edge.
+    return np.asarray(gaussian_filter1d(total, 0.008 * RATE, mode="nearest"))
 
 
 def _blend(speech: Speech, times: Floats, name: str, sizes: Floats) -> Floats:
     """(N,) one articulator's track: targets weighted by dominance, in windows about the sounds so that long takes stay cheap."""
-    sounds = [PHONEMES[phone.symbol] for phone in speech.phones]
     lead, rise, fall = (getattr(table, name) for table in (_LEAD, _RISE, _FALL))
-    targets = np.array([getattr(sound.mouth, name) for sound in sounds]) * (sizes if name in ("jaw", "part") else 1)
     kind = {"jaw": "grip_jaw", "part": "grip_lips", "lower_lip_in": "grip_lips"}.get(name, "grip_shape")
-    grips = np.array([getattr(sound, kind) for sound in sounds])
-    starts, ends = (np.array([phone[side] for phone in speech.phones], dtype=float) - lead for side in (1, 2))
+    aims = []
+    for phone, size in zip(speech.phones, sizes if name in ("jaw", "part") else np.ones(len(sizes)), strict=True):
+        sound, (start, end) = PHONEMES[phone.symbol], (phone.start - lead, phone.end - lead)
+        turn = start + _TURN * (end - start) if sound.kind == "diphthong" else end
+        grip = getattr(sound, kind)
+        aims.append((start, turn, size * getattr(sound.mouth, name), grip))
+        if turn < end:
+            aims.append((turn, end, size * getattr(sound.mouth_end, name), grip))
     above, below = np.zeros(len(times)), np.full(len(times), 1e-9)
-    for start, end, target, grip in zip(starts, ends, targets, grips, strict=True):
+    for start, end, target, grip in aims:
         first, last = np.searchsorted(times, [start - _REACH, end + _REACH])
-        # Dominance is full in the middle of the sound; a long silence is all middle.
+        # Dominance is full in the middle of a short sound, and of a long silence all through but for its ends.
         core = min(0.5 * (end - start), 0.12)
         distance = np.maximum(start + core - times[first:last], 0) * rise + np.maximum(times[first:last] - end + core, 0) * fall
         dominance = grip * np.exp(-distance)
@@ -135,10 +141,9 @@ def _blend(speech: Speech, times: Floats, name: str, sizes: Floats) -> Floats:
 def _stress_sizes(speech: Speech) -> Floats:
     """(P,) stressed sounds are larger."""
     strengths = np.full(len(speech.phones), 0.88)
+    starts = np.array([phone.start for phone in speech.phones])
     for time, strength in speech.accents:
-        for number, phone in enumerate(speech.phones):
-            if phone.start <= time < phone.end:
-                strengths[number] = 0.95 + 0.25 * strength
+        strengths[np.searchsorted(starts, time) - 1] = 0.95 + 0.25 * strength
     return strengths
 
 

@@ -16,7 +16,6 @@ Floats = NDArray[np.float64]
 _CLOSING, _SHUT, _OPENING = 0.090, 0.050, 0.170
 """Seconds of a blink's parts. It is shut for longer than a frame of 25 a second."""
 
-_SACCADE = 0.045
 _COMPENSATION = 0.75
 """Share of the head's rotation that the eyes undo to stay with what they look at."""
 
@@ -47,16 +46,18 @@ def gaze(speaker: Speaker, rotation: Floats, times: Floats, rng: np.random.Gener
     end = times[-1]
     starts = np.cumsum(rng.gamma(2.0, 0.45, int(4 * end) + 8))
     starts = starts[starts < end]
-    # Half of the fixations are on the camera itself.
+    # Four of ten fixations are on the camera itself.
     places = rng.standard_normal((len(starts) + 1, 2)) * speaker.wandering * np.array([0.6, 1.0])
-    places *= (rng.random(len(places)) < 0.6)[:, None]
+    places = np.clip(places, -0.3, 0.3) * (rng.random(len(places)) < 0.6)[:, None]
     steps = np.diff(places, axis=0)
+    sizes = np.linalg.norm(steps, axis=1)
+    lasting = 0.021 + 0.126 * sizes  # seconds; 2.2 ms a degree (Carpenter 1988)
     looking = np.zeros((len(times), 3))
     looking[:, :2] = places[0]
-    for start, step in zip(starts, steps, strict=True):
-        looking[:, :2] += _ease((times - start) / _SACCADE)[:, None] * step
+    for start, step, length in zip(starts, steps, lasting, strict=True):
+        looking[:, :2] += _ease((times - start) / length)[:, None] * step
     steady = np.clip(looking - _COMPENSATION * rotation * np.array([1, 1, 0]), -0.35, 0.35)
-    return steady, starts[np.linalg.norm(steps, axis=1) > 0.10]
+    return steady, starts[sizes > 0.10]
 
 
 def lids(speaker: Speaker, speech: Speech, looking: Floats, saccades: Floats, times: Floats, rng: np.random.Generator) -> Floats:

@@ -55,16 +55,16 @@ def perform(
 
     The sound is the voice times ``gain``, and noise so that the voice is ``noise_db`` decibels above it (mean powers of the whole
     take; half of the noise is white and half pink); where the sum would clip, both are made smaller. The same arguments give the
-    same bytes; movement and words do not depend on the sample rate, the noise or the gain. Raises ``ValueError`` for a time or a
-    gain that is not positive and finite, and for a sample rate below 8000 Hz.
+    same bytes; movement and words do not depend on the sample rate, the noise or the gain. Raises ``ValueError`` for less
+    than 0.01 s, for a gain that is not positive and finite, and for a sample rate below 8000 Hz.
     """
-    if not (math.isfinite(seconds) and seconds > 0):
-        raise ValueError(f"a take of {seconds} s cannot be performed: give a positive number of seconds")
+    if not (math.isfinite(seconds) and seconds >= 0.01):
+        raise ValueError(f"a take of {seconds} s cannot be performed: give at least 0.01 s")
     if not (math.isfinite(gain) and gain > 0):
         raise ValueError(f"gain is {gain}: give a positive number")
     if sample_rate < 8000:
         raise ValueError(f"sample_rate is {sample_rate} Hz: give at least 8000")
-    numbers = [seed] if isinstance(seed, int) else [int(number) for number in seed]
+    numbers = np.atleast_1d(seed).tolist()
     words, throat, mouth, body, microphone = (np.random.default_rng([*numbers, part]) for part in range(5))
     speech = say(speaker, seconds, words)
     jaw, activations, openness = articulate(speaker, speech, mouth)

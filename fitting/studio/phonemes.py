@@ -52,6 +52,8 @@ class Phoneme:
     own: float
     """How much of the formants is the sound's own (0 to 1), the rest is its neighbours'."""
     mouth: Mouth
+    mouth_end: Mouth
+    """Where a diphthong's mouth goes; others stay."""
     grip_jaw: float
     """How dominant it is over its neighbours: the strength of Cohen and Massaro's dominance functions (1993)."""
     grip_lips: float
@@ -67,6 +69,12 @@ class Phoneme:
         """Whether it is the nucleus of a syllable."""
         return self.kind in ("vowel", "diphthong")
 
+    @property
+    def closure(self) -> float:
+        """Share of its time, from the start, for which lips or tongue close the mouth."""
+        stop = 0.76 if self.voiced else 0.62
+        return {"stop": stop, "affricate": 0.5, "nasal": 0.9}.get(self.kind, 0.0)
+
 
 SILENCE = "sil"
 SCHWA: Formants = (500, 1450, 2450)
@@ -76,10 +84,13 @@ ROUNDED = ("uw", "uh", "ow", "oy", "ao")
 BILABIAL = ("p", "b", "m")
 
 
-def _vowel(symbol: str, ms: float, formants: Formants, mouth: Mouth, end: Formants | None = None) -> Phoneme:
-    kind: Kind = "diphthong" if end else "vowel"
+def _vowel(symbol: str, ms: float, formants: Formants, mouth: Mouth) -> Phoneme:
     grip = 0.45 if symbol == "ax" else 1.0
-    return Phoneme(symbol, kind, True, ms, formants, end or formants, 1.0, mouth, grip, grip, grip)
+    return Phoneme(symbol, "vowel", True, ms, formants, formants, 1.0, mouth, mouth, grip, grip, grip)
+
+
+def _diphthong(symbol: str, ms: float, formants: Formants, mouth: Mouth, end: Formants, mouth_end: Mouth) -> Phoneme:
+    return Phoneme(symbol, "diphthong", True, ms, formants, end, 1.0, mouth, mouth_end, 1.0, 1.0, 1.0)
 
 
 def _consonant(
@@ -87,7 +98,7 @@ def _consonant(
 ) -> Phoneme:
     voiced = symbol not in (*"ptkfs", "th", "sh", "hh", "ch", SILENCE)
     noise = _NOISES.get(symbol)
-    return Phoneme(symbol, kind, voiced, ms, formants, formants, own, mouth, *grips, noise, lips_shut=symbol in BILABIAL)
+    return Phoneme(symbol, kind, voiced, ms, formants, formants, own, mouth, mouth, *grips, noise, lips_shut=symbol in BILABIAL)
 
 
 _NOISES = {
@@ -103,13 +114,13 @@ _NOISES = {
     "v": Noise(6000, 1.4, 0.07),
     "th": Noise(7500, 1.0, 0.10),
     "dh": Noise(6500, 1.0, 0.05),
-    "s": Noise(6500, 0.32, 0.42),
-    "z": Noise(6500, 0.32, 0.24),
-    "sh": Noise(3300, 0.40, 0.46),
-    "zh": Noise(3200, 0.40, 0.26),
+    "s": Noise(6500, 0.32, 0.30),
+    "z": Noise(6500, 0.32, 0.16),
+    "sh": Noise(3300, 0.40, 0.38),
+    "zh": Noise(3200, 0.40, 0.22),
     "hh": Noise(1500, 1.5, 0.16),
-    "ch": Noise(3600, 0.45, 0.46),
-    "jh": Noise(3400, 0.45, 0.30),
+    "ch": Noise(3600, 0.45, 0.38),
+    "jh": Noise(3400, 0.45, 0.24),
 }
 
 _TABLE = (
@@ -125,19 +136,20 @@ _TABLE = (
     _vowel("uw", 115, (320, 900, 2250), Mouth(0.14, 0.16, round=1.00)),
     _vowel("er", 120, (480, 1330, 1720), Mouth(0.38, 0.25, round=0.30, funnel=0.30)),
     _vowel("ax", 60, SCHWA, Mouth(0.40, 0.30)),
-    _vowel("ay", 165, (740, 1250, 2480), Mouth(0.90, 0.44, spread=0.20), (400, 2000, 2600)),
-    _vowel("aw", 165, (740, 1300, 2480), Mouth(0.92, 0.38, round=0.35), (440, 950, 2350)),
-    _vowel("oy", 170, (580, 880, 2400), Mouth(0.66, 0.32, round=0.60), (400, 1950, 2550)),
-    _vowel("ey", 135, (500, 1900, 2550), Mouth(0.46, 0.44, spread=0.55), (340, 2200, 2750)),
-    _vowel("ow", 135, (530, 1000, 2400), Mouth(0.52, 0.26, round=0.80), (380, 850, 2300)),
+    # Diphthongs: the same, and where formants and mouth go.
+    _diphthong("ay", 165, (740, 1250, 2480), Mouth(0.95, 0.44), (400, 2000, 2600), Mouth(0.35, 0.42, spread=0.45)),
+    _diphthong("aw", 165, (740, 1300, 2480), Mouth(0.95, 0.42), (440, 950, 2350), Mouth(0.40, 0.24, round=0.65)),
+    _diphthong("oy", 170, (580, 880, 2400), Mouth(0.68, 0.28, round=0.65), (400, 1950, 2550), Mouth(0.34, 0.40, spread=0.40)),
+    _diphthong("ey", 135, (500, 1900, 2550), Mouth(0.50, 0.44, spread=0.45), (340, 2200, 2750), Mouth(0.24, 0.42, spread=0.65)),
+    _diphthong("ow", 135, (530, 1000, 2400), Mouth(0.55, 0.28, round=0.70), (380, 850, 2300), Mouth(0.28, 0.20, round=0.90)),
     # Consonants: duration, formants, how much of them is their own, mouth, grips of jaw, lips and shape.
     # The lips of p, b and m shut (``articulation``); k and g leave them to their neighbours.
-    _consonant("p", "stop", 95, (350, 800, 2200), 0.35, Mouth(0.0, 0.0), (0.7, 0.7, 0.2)),
-    _consonant("b", "stop", 80, (250, 850, 2200), 0.35, Mouth(0.0, 0.0), (0.7, 0.7, 0.2)),
-    _consonant("t", "stop", 90, (350, 1750, 2650), 0.60, Mouth(0.12, 0.28), (1.2, 0.3, 0.2)),
-    _consonant("d", "stop", 70, (260, 1750, 2650), 0.60, Mouth(0.14, 0.28), (1.1, 0.3, 0.2)),
-    _consonant("k", "stop", 95, (350, 1900, 2350), 0.30, Mouth(0.26, 0.30), (0.4, 0.15, 0.15)),
-    _consonant("g", "stop", 75, (260, 1900, 2350), 0.30, Mouth(0.26, 0.30), (0.4, 0.15, 0.15)),
+    _consonant("p", "stop", 105, (350, 800, 2200), 0.35, Mouth(0.0, 0.0), (0.7, 0.7, 0.2)),
+    _consonant("b", "stop", 90, (250, 850, 2200), 0.35, Mouth(0.0, 0.0), (0.7, 0.7, 0.2)),
+    _consonant("t", "stop", 90, (350, 1750, 2650), 0.60, Mouth(0.12, 0.28), (1.5, 0.5, 0.2)),
+    _consonant("d", "stop", 70, (260, 1750, 2650), 0.60, Mouth(0.14, 0.28), (1.4, 0.5, 0.2)),
+    _consonant("k", "stop", 95, (350, 1900, 2350), 0.30, Mouth(0.22, 0.30), (0.7, 0.2, 0.15)),
+    _consonant("g", "stop", 75, (260, 1900, 2350), 0.30, Mouth(0.22, 0.30), (0.7, 0.2, 0.15)),
     _consonant("f", "fricative", 100, (340, 1100, 2200), 0.35, Mouth(0.10, 0.0, lower_lip_in=0.8), (1.4, 2.6, 0.4)),
     _consonant("v", "fricative", 65, (280, 1100, 2200), 0.35, Mouth(0.10, 0.0, lower_lip_in=0.7), (1.4, 2.6, 0.4)),
     _consonant("th", "fricative", 95, (340, 1400, 2550), 0.50, Mouth(0.18, 0.34), (1.1, 0.6, 0.3)),
@@ -149,9 +161,9 @@ _TABLE = (
     _consonant("hh", "fricative", 60, SCHWA, 0.0, Mouth(0.40, 0.30), (0.1, 0.1, 0.1)),
     _consonant("ch", "affricate", 120, (330, 1800, 2500), 0.60, Mouth(0.06, 0.20, funnel=0.80), (2.2, 1.2, 1.8)),
     _consonant("jh", "affricate", 95, (260, 1800, 2500), 0.60, Mouth(0.07, 0.20, funnel=0.75), (2.2, 1.2, 1.8)),
-    _consonant("m", "nasal", 75, (280, 1000, 2200), 0.40, Mouth(0.0, 0.0), (0.7, 0.7, 0.2)),
-    _consonant("n", "nasal", 70, (290, 1600, 2600), 0.60, Mouth(0.16, 0.28), (1.0, 0.3, 0.2)),
-    _consonant("ng", "nasal", 80, (290, 1900, 2400), 0.40, Mouth(0.26, 0.28), (0.4, 0.15, 0.15)),
+    _consonant("m", "nasal", 85, (280, 1000, 2200), 0.40, Mouth(0.0, 0.0), (0.7, 0.7, 0.2)),
+    _consonant("n", "nasal", 70, (290, 1600, 2600), 0.60, Mouth(0.16, 0.28), (1.3, 0.5, 0.2)),
+    _consonant("ng", "nasal", 80, (290, 1900, 2400), 0.40, Mouth(0.22, 0.28), (0.7, 0.2, 0.15)),
     _consonant("l", "liquid", 70, (370, 1100, 2650), 0.75, Mouth(0.34, 0.32), (0.6, 0.4, 0.3)),
     _consonant("r", "liquid", 70, (350, 1150, 1600), 0.80, Mouth(0.22, 0.18, round=0.35, funnel=0.40), (0.8, 0.6, 1.2)),
     _consonant("w", "glide", 70, (310, 680, 2200), 0.90, Mouth(0.08, 0.10, round=1.0), (1.2, 1.2, 2.2)),

@@ -52,16 +52,17 @@ class _Syllable(NamedTuple):
 # Clusters by weight. Sounds of the lips are rarer than in English, because every phrase gets one besides.
 _ONSETS = {
     24: "t d k n s l r w hh",
-    10: "p b m g f y v th dh sh ch jh z",
-    4: "t-r d-r k-l k-r g-l g-r f-l f-r s-t s-k s-n s-w t-w k-w s-l th-r",
+    10: "g f y v th dh sh ch jh z",
+    4: "p b m",
+    5: "t-r d-r k-l k-r g-l g-r f-l f-r s-t s-k s-n s-w t-w k-w s-l th-r",
     2: "p-l p-r b-l b-r s-p s-m s-t-r s-k-r s-p-r",
     40: "",
 }
 _CODAS = {
     48: "",
     10: "n t d s l k z",
-    5: "m g f v ng r th sh ch n-t n-d s-t n-z l-d k-s t-s r-t r-d",
-    2: "p b m-p r-m ng-k l-z",
+    5: "g f v ng r th sh ch n-t n-d s-t n-z l-d k-s t-s r-t r-d",
+    2: "p b m m-p r-m ng-k l-z",
 }
 _VOWELS = {5: "ih eh ae aa iy ey ay ow uw ah", 3: "ao er aw uh", 2: "oy"}
 _WEAK = {8: "ax", 4: "ih", 2: "er ah iy", 1: "ow uh"}

@@ -43,7 +43,7 @@ _LOUDNESS = 0.11
 
 _PEAK = 0.95
 
-_RADIATED = 12.0
+_RADIATED = 13.0
 """Decibels by which a wide open mouth radiates more than one that is nearly shut."""
 
 _UPPER_FORMANTS = (3400.0, 4400.0, 5400.0, 6400.0, 7400.0, 8400.0, 9400.0, 10400.0, 11400.0)
@@ -161,7 +161,7 @@ def _segments(phones: list[Phone], number: int) -> list[_Segment]:
         if sound.symbol == "hh":
             return [_Segment(start, end, number, aspiration=sound.noise.level if sound.noise else 0.0)]
         return [_Segment(start, end, number, voicing, noise=sound.noise)]
-    closed = start + (0.5 if sound.kind == "affricate" else 0.62 if not sound.voiced else 0.76) * (end - start)
+    closed = start + sound.closure * (end - start)
     closure = _Segment(start, closed, number, voicing=0.10 if sound.voiced else 0.0)
     if sound.kind == "affricate":
         return [closure, _Segment(closed, end, number, 0.15 if sound.voiced else 0.0, noise=sound.noise)]
