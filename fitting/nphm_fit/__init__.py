@@ -1,0 +1,8 @@
+"""Expression codes of NPHM for sequences of point clouds: FaceTalk, §5, eq. 16 to 18."""
+
+from fitting.nphm_fit.jitter import Jitter, jitter_of
+from fitting.nphm_fit.objective import Settings
+from fitting.nphm_fit.sequences import ExpressionFit, Sequence, fit_sequences
+from fitting.nphm_fit.windows import Window, windows
+
+__all__ = ["ExpressionFit", "Jitter", "Sequence", "Settings", "Window", "fit_sequences", "jitter_of", "windows"]
