@@ -150,6 +150,8 @@ _TABLE = (
     _clip("n_frames", "int32", "number of video frames, T", "cut", unit="frames"),
     _clip("fps_num", "int32", "frame rate, numerator", "cut", unit="frames"),
     _clip("fps_den", "int32", "frame rate, denominator", "cut", unit="s"),
+    _clip("n_cameras", "int32", "cameras of a capture that have a picture of some frame of the clip", "capture"),
+    _clip("camera_share", "float32", "pictures that are there, of all that cameras and frames would make", "capture"),
     # what the source was
     _take("source_width", "int32", "width of the upright frame", "probe", unit="px"),
     _take("source_height", "int32", "height of the upright frame", "probe", unit="px"),
@@ -183,6 +185,7 @@ _TABLE = (
     _array(
         "frame_pts_us", "media", "int64", ("T",), "time of the source frame shown at each frame", "cut", unit="µs", rate="fps"
     ),
+    _array("frame_number", "media", "int32", ("T",), "number of the capture's frame shown at each frame", "capture", rate="fps"),
     _video("video256", "mp4 of the first-order-model crop at 256²"),
     _array("crop256_box", "media", "float32", (4,), "what video256 shows, x0 y0 x1 y1", "crop", _SOURCE_PX),
     _video("video512", "mp4 of the face-centred crop at 512²"),

@@ -20,7 +20,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -76,6 +76,21 @@ class Failed:
 
 
 Outcome = Done | Rejected | Failed
+
+
+class Partial(Protocol):
+    """Where a long stage keeps what it has done so far, so that one that was ended goes on instead of beginning anew.
+
+    A stage that takes the argument ``partial`` gets one for each unit of work; it is emptied when the outcome is stored. Same in,
+    same out holds for it too: whether anything is found here must not change the outcome.
+    """
+
+    def read(self, name: str) -> bytes | None:
+        """What was written under ``name`` before, whole; ``None`` when nothing was, or it was damaged."""
+
+    def write(self, name: str, data: bytes) -> None:
+        """Keep ``data`` under ``name``."""
+
 
 FAILURES = {
     "unreadable": "the file cannot be decoded",
@@ -140,7 +155,12 @@ class Stage(BaseModel):
     @classmethod
     def reads(cls) -> tuple[str, ...]:
         """Names of the columns that ``run`` takes; ``take`` stands for the recording itself."""
-        return tuple(inspect.signature(cls.run).parameters)[1:]
+        return tuple(name for name in inspect.signature(cls.run).parameters if name not in ("self", "partial"))
+
+    @classmethod
+    def goes_on(cls) -> bool:
+        """Whether ``run`` takes ``partial``, and so goes on where it was ended."""
+        return "partial" in inspect.signature(cls.run).parameters
 
     def models(self) -> tuple[str, ...]:
         """Names of the model files (see ``manifests.assets``) that these parameters use."""

@@ -33,7 +33,7 @@ from manifests.source import SourceItem, SourceManifest
 from manifests.stage import Failed
 from pipelines.account import Accounts, runnable
 from pipelines.environment import environment, merged
-from pipelines.execute import ClipRow, TakeTask
+from pipelines.execute import ClipRow, TakeTask, partial_folder
 from pipelines.plan import Plan, make_plan
 from pipelines.rates import add_rates
 from pipelines.runner import Died, Runner
@@ -237,6 +237,7 @@ class _Build:
         else:
             outcome = Failed("crash", f"two workers died in stage {note['stage']}: {death.message}")
         store.put(note["key"], outcome)
+        store.remove_notes(partial_folder(note["key"]))
 
 
 def _families(recipe: Recipe) -> list[str]:

@@ -7,6 +7,7 @@ back is a short account and the keys of the results.
 from __future__ import annotations
 
 import faulthandler
+import hashlib
 import json
 import os
 import sys
@@ -103,6 +104,28 @@ def _same(value: Any) -> Any:
 
 class _NotStored(Exception):
     pass
+
+
+def partial_folder(key: str) -> str:
+    """Where the store keeps what was done so far of the result with this key."""
+    return f"partial/{key}"
+
+
+@dataclass(frozen=True, slots=True)
+class _StoredPartial:
+    """``manifests.stage.Partial`` in the store. Each piece is kept with its digest: a damaged one is made again."""
+
+    store: Store
+    folder: str
+
+    def read(self, name: str) -> bytes | None:
+        stored = self.store.read_note(f"{self.folder}/{name}")
+        if stored is None or hashlib.sha256(stored[32:]).digest() != stored[:32]:
+            return None
+        return stored[32:]
+
+    def write(self, name: str, data: bytes) -> None:
+        self.store.write_note(f"{self.folder}/{name}", hashlib.sha256(data).digest() + data)
 
 
 @dataclass(slots=True)
@@ -245,6 +268,8 @@ class TakeRun:
     def _compute(self, planned: PlannedStage, key: str, unit: str, inputs: Mapping[str, _Cell]) -> Outcome:
         with self._watched(planned, key, unit):
             values = {name: cell.load() for name, cell in inputs.items()}
+            if planned.stage.goes_on():
+                values["partial"] = _StoredPartial(self.store, partial_folder(key))
             try:
                 outcome = planned.stage.run(**values)
             except Unreadable as error:
@@ -262,9 +287,12 @@ class TakeRun:
     def _keep(self, planned: PlannedStage, key: str, outcome: Outcome) -> Result:
         """Store an outcome; one that does not hold what its stage declares is stored as a failure of the stage."""
         try:
-            return self.store.put(key, outcome, planned.stage.writes)
+            result = self.store.put(key, outcome, planned.stage.writes)
         except ValueError as error:
-            return self.store.put(key, Failed("error", f"stage {planned.name}: {error}"))
+            result = self.store.put(key, Failed("error", f"stage {planned.name}: {error}"))
+        if planned.stage.goes_on():
+            self.store.remove_notes(partial_folder(key))
+        return result
 
     def _source_problem(self) -> Failed | None:
         """Whether the take's files are still those that were scanned; looked at once, before the first work on it.

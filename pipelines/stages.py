@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from manifests.stage import Stage
+from prep.capture_clips import CaptureClips
 from prep.crop import Crop
 from prep.cut import Cut
 from prep.denoise import Denoise
@@ -15,6 +16,6 @@ from prep.quality import Quality
 from prep.sound import Sound
 
 STAGES: dict[str, type[Stage]] = {
-    stage.name: stage for stage in (Probe, Faces, Cut, Crop, Quality, Sound, Denoise, AddNoise, Mel, FilterBanks)
+    stage.name: stage for stage in (Probe, Faces, Cut, CaptureClips, Crop, Quality, Sound, Denoise, AddNoise, Mel, FilterBanks)
 }
 """Stage classes by name."""

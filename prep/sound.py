@@ -223,7 +223,7 @@ def _sound_of(take: Take) -> tuple[Track, int]:
     The clips of one take follow each other in one process, so that remembering the last take decodes each once.
     """
     track = decode_sound(take.sound_path)
-    if take.sound_path == take.path:
+    if take.sound_path == take.path or take.layout:
         return track, 0
     # Two files have two clocks: the first sound goes with the first picture, whatever else their containers hold.
     with open_container(take.sound_path) as container:

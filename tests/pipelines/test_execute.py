@@ -7,7 +7,7 @@ import pytest
 
 from manifests.columns import COLUMNS
 from manifests.recipe import Limit
-from manifests.stage import Done
+from manifests.stage import Done, Outcome, Partial
 from pipelines.account import Accounts
 from pipelines.execute import TakeReport, TakeRun
 from pipelines.plan import Plan
@@ -149,3 +149,54 @@ def test_without_computing_the_pass_ends_where_results_end(tmp_path: Path) -> No
     report = run(tmp_path, "good", toy_plan(pitch=2), compute=False)
     assert report.missing == [("sound", 0.2)] * 4
     assert report.clips == []
+
+
+class Interrupted(BaseException):
+    """What ends a process, as far as the stage can tell."""
+
+
+def steps_of(monkeypatch: pytest.MonkeyPatch, ended_at: int) -> list[int]:
+    """Make the stage of sharpness count to three in steps that it keeps; the first time it is ended at one of them."""
+    counted: list[int] = []
+
+    def run(self: Blur, start_us: int, partial: Partial) -> Outcome:
+        for step in range(3):
+            if partial.read(f"step{step}") != bytes([step]):
+                counted.append(step)
+                if counted == list(range(ended_at + 1)):
+                    raise Interrupted
+                partial.write(f"step{step}", bytes([step]))
+        return Done({"sharpness": start_us / 10})
+
+    monkeypatch.setattr(Blur, "run", run)
+    return counted
+
+
+def test_a_long_stage_goes_on_where_it_was_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = steps_of(monkeypatch, ended_at=1)
+    with pytest.raises(Interrupted):
+        run(tmp_path, "g")
+    report = run(tmp_path, "g")
+    assert counted == [0, 1, 1, 2]
+    assert len(report.clips) == 1
+    assert not (tmp_path / "store" / "partial").exists() or not any((tmp_path / "store" / "partial").iterdir())
+
+
+def test_a_damaged_piece_of_a_long_stage_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = steps_of(monkeypatch, ended_at=2)
+    with pytest.raises(Interrupted):
+        run(tmp_path, "g")
+    piece = next((tmp_path / "store" / "partial").glob("*/step0"))
+    piece.write_bytes(piece.read_bytes()[:-1] + b"\x07")
+    run(tmp_path, "g")
+    assert counted == [0, 1, 2, 0, 2]
+
+
+def test_what_a_stage_keeps_for_itself_is_no_column() -> None:
+    class Long(Blur):
+        def run(self, start_us: int, partial: Partial) -> Outcome:  # type: ignore[override]
+            return Done({})
+
+    assert Long.reads() == ("start_us",)
+    assert Long.goes_on()
+    assert not Blur.goes_on()

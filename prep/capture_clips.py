@@ -1,0 +1,68 @@
+"""The stage that turns captures by several cameras into clips at one constant frame rate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from manifests.stage import Done, Level, Needs, Outcome, Rejected, Stage, Take
+from prep.capture import open_capture
+from prep.cut import clip_id, frame_ends, frames_shown
+
+
+class CaptureClips(Stage):
+    """A clip of each capture, from its first frame on, resampled by timestamps: 73 / 3 frames a second become 24 (FaceTalk, §5).
+
+    Every frame of the clip shows the capture's frame that is nearest in time, as ``cut`` does for videos. Rejects what is too
+    short, and takes that are no captures.
+    """
+
+    name: ClassVar[str] = "capture"
+    version: ClassVar[int] = 1
+    level: ClassVar[Level] = "take"
+    cuts: ClassVar[bool] = True
+    needs: ClassVar[Needs] = Needs(memory_mb=500, pace=1.0, bytes_per_s=600)
+    writes: ClassVar[tuple[str, ...]] = (
+        "clip_id",
+        "start_us",
+        "n_frames",
+        "fps_num",
+        "fps_den",
+        "n_cameras",
+        "camera_share",
+        "frame_pts_us",
+        "frame_number",
+    )
+
+    fps_num: int = Field(default=24, gt=0)
+    fps_den: int = Field(default=1, gt=0)
+    min_frames: int = Field(default=3, ge=1)
+    max_frames: int = Field(default=1024, ge=1)
+
+    def run(self, take: Take) -> Outcome:
+        if not take.layout:
+            return Rejected("no capture by several cameras")
+        capture = open_capture(Path(take.path))
+        times = capture.times_us
+        duration_us = int(frame_ends(times)[-1] - times[0]) if len(times) > 1 else 0
+        # A hundredth of a frame is allowed for times rounded to microseconds.
+        count = min((100 * duration_us * self.fps_num // (1_000_000 * self.fps_den) + 1) // 100, self.max_frames)
+        if count < self.min_frames:
+            return Rejected("too short", score=float(count), threshold=float(self.min_frames))
+        shown = frames_shown(times, count, self.fps_num, self.fps_den)
+        present = np.stack([moment.present for moment in capture.moments(np.unique(shown).tolist(), size=(2, 2))])
+        clip = {
+            "clip_id": clip_id(take.take_id, int(times[0]), count, self.fps_num, self.fps_den),
+            "start_us": int(times[0]),
+            "n_frames": count,
+            "fps_num": self.fps_num,
+            "fps_den": self.fps_den,
+            "n_cameras": int(present.any(axis=0).sum()),
+            "camera_share": float(present.mean()),
+            "frame_pts_us": times[shown],
+            "frame_number": shown.astype(np.int32),
+        }
+        return Done(clips=[clip])
