@@ -5,7 +5,7 @@ from ``COLUMNS``. In shapes a letter is a length that differs from clip to clip:
 ``F`` frames of the whole take, ``S`` audio samples, ``M`` mel frames, ``B`` filter-bank frames.
 
 Coordinate frames: ``source`` is pixels of the upright decoded frame (rotation applied), x right, y down, the
-centre of the top-left pixel at (0.5, 0.5); ``crop`` the same within the crop.
+centre of the top-left pixel at (0.5, 0.5); ``crop`` the same within the crop; ``world`` is that of a capture's cameras.
 """
 
 from __future__ import annotations
@@ -190,6 +190,76 @@ _TABLE = (
     _array("crop256_box", "media", "float32", (4,), "what video256 shows, x0 y0 x1 y1", "crop", _SOURCE_PX),
     _video("video512", "mp4 of the face-centred crop at 512²"),
     _array("crop512_box", "media", "float32", (4,), "what video512 shows, x0 y0 x1 y1", "crop", _SOURCE_PX),
+    # clouds of captures; P points of all frames, those of a frame together, in the order of the frames
+    _array("cloud_points", "cloud", "float32", ("P", 3), "points of the surface", "clouds", unit="m", frame="world"),
+    _array(
+        "cloud_normals", "cloud", "int8", ("P", 3), "out of the surface", "clouds", unit="1/127", frame="world", encoding="zstd"
+    ),
+    _array("cloud_colours", "cloud", "uint8", ("P", 3), "RGB in true colours", "clouds", encoding="zstd"),
+    _array("cloud_views", "cloud", "uint8", ("P",), "how many cameras agree", "clouds", encoding="zstd"),
+    _array("cloud_counts", "cloud", "int32", ("T",), "points of each frame", "clouds", rate="fps"),
+    _clip("cloud_size", "float32", "points of a frame, mean", "clouds"),
+    # landmarks in space
+    _array(
+        "landmarks3d",
+        "landmarks",
+        "float32",
+        ("T", 68, 3),
+        "iBUG's; bridged where not valid",
+        "landmarks",
+        unit="m",
+        frame="world",
+        rate="fps",
+    ),
+    _array(
+        "landmarks3d_valid", "landmarks", "uint8", ("T", 68), "1 where cameras agree", "landmarks", rate="fps", encoding="zstd"
+    ),
+    _array(
+        "landmarks3d_residual_px",
+        "landmarks",
+        "float32",
+        ("T", 68),
+        "distance in the pictures; NaN where not valid",
+        "landmarks",
+        unit="px",
+        rate="fps",
+    ),
+    _clip("landmark_share", "float32", "landmarks that are valid", "landmarks"),
+    # FLAME, as the file whose digest is in the manifest has it: x_world = scale R x_flame + translation
+    _array("flame_identity", "flame", "float32", (300,), "identity code", "flame", unit="standard deviations"),
+    _array(
+        "flame_expression", "flame", "float32", ("T", 100), "expression codes", "flame", unit="standard deviations", rate="fps"
+    ),
+    _array(
+        "flame_jaw", "flame", "float32", ("T", 3), "axis-angle; zero for a FLAME without jaw", "flame", unit="rad", rate="fps"
+    ),
+    _array("flame_rotation", "flame", "float32", ("T", 3), "axis-angle, about FLAME's origin", "flame", unit="rad", rate="fps"),
+    _array("flame_translation", "flame", "float32", ("T", 3), "of FLAME's origin", "flame", unit="m", frame="world", rate="fps"),
+    _array("flame_residual_mm", "flame", "float32", ("T",), "distance to matched points' planes", "flame", unit="mm", rate="fps"),
+    _array("flame_inliers", "flame", "float32", ("T",), "share of the face that found a match", "flame", rate="fps"),
+    _array("world_to_nphm", "flame", "float64", ("T", 4, 4), "x_nphm = M x_world, homogeneous", "flame", rate="fps"),
+    _clip("flame_scale", "float32", "size of FLAME's metres in the capture's", "flame"),
+    _clip("flame_error_mm", "float32", "mean of flame_residual_mm", "flame", unit="mm"),
+    _clip("flame_inlier_share", "float32", "mean of flame_inliers", "flame"),
+    # NPHM, as the networks whose digests are in the manifest have it
+    _array("nphm_identity", "nphm", "float32", (1344,), "identity code", "nphm"),
+    _array("nphm_expression", "nphm", "float32", ("T", 200), "expression codes", "nphm", rate="fps"),
+    _array(
+        "nphm_residual_mm",
+        "nphm",
+        "float32",
+        ("T",),
+        "distance of counted points from the surface",
+        "nphm",
+        unit="mm",
+        rate="fps",
+    ),
+    _array("nphm_inliers", "nphm", "float32", ("T",), "share of points that count", "nphm", rate="fps"),
+    _array("nphm_converged", "nphm", "float32", ("T",), "share of points whose canonical place was found", "nphm", rate="fps"),
+    _clip("nphm_error_mm", "float32", "mean of nphm_residual_mm", "nphm", unit="mm"),
+    _clip("jitter_mae", "float32", "mean absolute difference of neighbouring codes (FaceTalk, table 4)", "nphm"),
+    _clip("jitter_rmse", "float32", "root mean squared difference of neighbouring codes", "nphm"),
+    _clip("jitter_autocorrelation", "float32", "of code tracks with themselves a frame later (FaceTalk, figure 9)", "nphm"),
     # audio
     _wave("wave", "mono sound, S = round(T·16000/fps)", "sound"),
     _wave("wave_clean", "amplified and denoised sound", "denoise"),

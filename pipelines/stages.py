@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from fitting.cloud_stage import Clouds
+from fitting.flame_stage import FlameSequence
+from fitting.landmark_stage import Landmarks
+from fitting.nphm_stage import NphmExpression
 from manifests.stage import Stage
 from prep.capture_clips import CaptureClips
 from prep.crop import Crop
@@ -16,6 +20,23 @@ from prep.quality import Quality
 from prep.sound import Sound
 
 STAGES: dict[str, type[Stage]] = {
-    stage.name: stage for stage in (Probe, Faces, Cut, CaptureClips, Crop, Quality, Sound, Denoise, AddNoise, Mel, FilterBanks)
+    stage.name: stage
+    for stage in (
+        Probe,
+        Faces,
+        Cut,
+        CaptureClips,
+        Crop,
+        Quality,
+        Sound,
+        Denoise,
+        AddNoise,
+        Mel,
+        FilterBanks,
+        Clouds,
+        Landmarks,
+        FlameSequence,
+        NphmExpression,
+    )
 }
 """Stage classes by name."""
