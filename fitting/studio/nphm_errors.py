@@ -142,12 +142,12 @@ HELD_OUT = 2001
 """Seed of people and expressions that no training sees."""
 
 
-def held_out_errors(networks: Networks, count: int = 12, resolution: int = 256) -> dict[str, object]:
+def held_out_errors(networks: Networks, count: int = 4, resolution: int = 128) -> dict[str, object]:
     """All of the above for ``count`` people, each with an expression of their own."""
     people = head_surface().family.people(count, HELD_OUT)
     controls = random_controls(np.random.default_rng(HELD_OUT), count)
-    many = random_controls(np.random.default_rng([HELD_OUT, 1]), 10 * count)
-    others = head_surface().family.people(10 * count, HELD_OUT + 1)
+    many = random_controls(np.random.default_rng([HELD_OUT, 1]), 25 * count)
+    others = head_surface().family.people(25 * count, HELD_OUT + 1)
     found: dict[str, object] = {"canonical": _rounded(canonical_errors(networks.identity, people))}
     for network in (networks.forward, networks.backward):
         name = network.direction.value

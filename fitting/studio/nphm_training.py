@@ -1,8 +1,8 @@
 """Training of the NPHM-like networks on the family's true signed distances and true correspondences.
 
-``python -m fitting.studio.nphm_training --size small --out FOLDER`` makes what ships with headloom, on one core of a CPU in about
-half an hour; ``--size official`` has the published widths and is work for a GPU. Codes are known (``nphm_codes``), so only
-weights are trained: distances by L1, displacements by their length.
+``python -m fitting.studio.nphm_training --size small --out FOLDER`` makes what ships with headloom, on one core of a CPU in less
+than an hour; ``--size official`` has the published widths and is work for a GPU. Codes are known (``nphm_codes``), so only
+weights are trained. The backward network begins as the forward one turned round.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
@@ -47,6 +47,7 @@ from fitting.studio.nphm_file import (
 )
 from fitting.studio.nphm_truth import MM, HeadSurface, head_surface, random_controls, signed_distances, vertex_normals
 from fitting.studio.surface import Floats
+from manifests.atomic import whole_file
 
 
 class Plan(NamedTuple):
@@ -63,13 +64,13 @@ class Plan(NamedTuple):
     """Points of each performance."""
     steps: tuple[int, int, int]
     """Of the identity, the forward and the backward network."""
-    batch: int
-    """People or performances in a step."""
-    batch_points: int
+    heads_at_once: tuple[int, int]
+    """People in a step, and points of each."""
+    moves_at_once: tuple[int, int]
+    """Performances in a step, and pairs of each."""
     learning_rate: float
 
 
-START = 3.0
 _INPUTS = 3 + KNOWN + N_CONTROLS
 
 
@@ -79,12 +80,12 @@ def _widened(hidden: int) -> list[tuple[int, int]]:
 
 
 PLANS = {
-    "small": Plan(112, _widened(192), 1000, 5000, 2500, 3000, (4500, 4500, 4500), 8, 500, 2e-3),
+    "small": Plan(128, _widened(176), 2000, 3000, 4000, 2500, (8000, 8000, 4000), (12, 330), (32, 128), 2e-3),
     # The published widths: once codes are widened to 200 numbers, the fourth layer takes 277 + 235 = 512.
     "official": Plan(
         200,
         [(_INPUTS, 512), (512, 512), (512, 277), (277 + _INPUTS, 512), (512, 512), (512, 512), (512, 3)],
-        4000, 20_000, 10_000, 10_000, (100_000, 100_000, 100_000), 32, 1000, 5e-4,
+        4000, 20_000, 10_000, 10_000, (100_000, 100_000, 50_000), (32, 1000), (64, 500), 5e-4,
     ),
 }  # fmt: skip
 
@@ -126,8 +127,8 @@ def canonical_points(people: Floats, count: int, seed: int) -> CanonicalPoints:
     for k, person in enumerate(people):
         rng = np.random.default_rng([seed, k])
         vertices = surface.canonical(person[None])[0]
-        on, normals = _on_surface(rng, surface, vertices[None], count)
-        deviation = rng.choice(np.array([0.5, 3.0, 12.0]) / MM, count, p=[0.5, 0.32, 0.18])
+        on, normals = _on_surface(rng, surface, vertices[None], surface.detailed, count)
+        deviation = rng.choice(np.array([0.5, 2.0, 10.0]) / MM, count, p=[0.5, 0.35, 0.15])
         drawn = on[0] + (deviation * rng.standard_normal(count))[:, None] * normals[0]
         anywhere = rng.random(count) < 0.05
         drawn[anywhere] = rng.uniform(LOWER, UPPER, (anywhere.sum(), 3))
@@ -148,7 +149,9 @@ def moved_points(people: Floats, controls: Controls, count: int, seed: int) -> M
         rng = np.random.default_rng([seed, k])
         moment = controls.expression[k : k + 1], controls.jaw[k : k + 1]
         both = np.concatenate([surface.canonical(person[None]), surface.posed(person[None], *moment)])
-        on, normals = _on_surface(rng, surface, both, count)
+        # Lids are small, and all that moves in many an expression.
+        moving = np.linalg.norm(both[1] - both[0], axis=-1) + 1 / MM
+        on, normals = _on_surface(rng, surface, both, moving, count)
         deviation = rng.choice(np.array([0.0, 1.5, 6.0, 25.0]) / MM, count, p=[0.4, 0.3, 0.2, 0.1])
         height = deviation * rng.standard_normal(count)
         moved = on + height[:, None] * normals
@@ -161,16 +164,17 @@ def moved_points(people: Floats, controls: Controls, count: int, seed: int) -> M
     return MovedPoints(*(torch.from_numpy(array).float() for array in (*given, canonical, posed, weight)))
 
 
-def _on_surface(rng: np.random.Generator, surface: HeadSurface, vertices: Floats, count: int) -> tuple[Floats, Floats]:
-    """The same random places (T, count, 3) on T meshes (T, V, 3) and the normals there. A part of them is spread evenly, a part
-    as densely as the mesh, which is finer where the face is, and a part where the meshes differ: lids are small, and all that
-    moves in many an expression. What is below the box of NPHM is left out."""
+def _on_surface(
+    rng: np.random.Generator, surface: HeadSurface, vertices: Floats, sought: Floats, count: int
+) -> tuple[Floats, Floats]:
+    """The same random places (T, count, 3) on T meshes (T, V, 3) and the normals there. A quarter of them is spread evenly, a
+    quarter as densely as the mesh, which is finer where the face is, and half of them besides as ``sought`` (V,) says. What is
+    below the box of NPHM is left out."""
     corners = vertices[0][surface.faces]
     area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
     within = corners[:, :, 1].max(axis=1) > LOWER[1] - 0.05
-    moving = np.linalg.norm(vertices[-1] - vertices[0], axis=-1)[surface.faces].mean(axis=1)
-    share = sum(within * density / (within * density).sum() for density in (area, np.ones_like(area), moving + 1 / MM))
-    share = share / share.sum()
+    densities = (0.25, area), (0.25, np.ones_like(area)), (0.5, sought[surface.faces].mean(axis=1))
+    share = np.sum([part * within * density / (within * density).sum() for part, density in densities], axis=0)
     chosen = surface.faces[rng.choice(len(share), count, p=share)]
     weight = rng.dirichlet(np.ones(3), count)[:, :, None]
     normals = (vertex_normals(vertices, surface.faces)[:, chosen] * weight).sum(axis=2)
@@ -192,10 +196,10 @@ def train_identity(
     network.mlp_pos.requires_grad_(False)
     ensemble = network.ensembled_deep_sdf
     with torch.no_grad():
-        _begin(ensemble.lin0.weight, START)
+        _begin(ensemble.lin0.weight, 5.0)
         for layer in (ensemble.lin1, ensemble.lin2, ensemble.lin3):
             _begin(layer.weight, math.sqrt(6 / layer.weight.shape[-1]))
-        _begin(ensemble.lin2.weight[:, :, -3 - GLOBAL - LOCAL :], START)
+        _begin(ensemble.lin2.weight[:, :, -3 - GLOBAL - LOCAL :], 5.0)
         for layer in (ensemble.lin0, ensemble.lin2):
             layer.weight[:, :, -GLOBAL - LOCAL : -LOCAL] *= 0.02
         ensemble.lin4.weight.mul_(0.3)
@@ -203,20 +207,18 @@ def train_identity(
     codes = torch.from_numpy(_scaled(nphm_identity(data.people))).float()
     rng = np.random.default_rng([seed, 1])
     trained = [weight for weight in network.parameters() if weight.requires_grad]
-    for step, optimizer in _steps(trained, plan, plan.steps[0]):
-        who = rng.integers(len(codes), size=plan.batch)
-        which = torch.from_numpy(rng.integers(data.points.shape[1], size=(plan.batch, plan.batch_points)))
+    for step, optimizer in _steps(trained, plan.learning_rate, plan.steps[0]):
+        who = rng.integers(len(codes), size=plan.heads_at_once[0])
+        which = torch.from_numpy(rng.integers(data.points.shape[1], size=plan.heads_at_once))
         rows = torch.from_numpy(who)[:, None]
         points, truth = (array[rows, which].to(device) for array in (data.points, data.distances))
         found = network(points, network.condition(codes[who].to(device)), floor=0.0, epsilon=1e-3)
-        weight = 1 / (1 + truth.abs() * MM / 4)
-        error = (found - truth).abs()
-        loss = (weight * error).mean()
+        error = (found - truth).abs() * MM
+        loss = (error / (1 + truth.abs() * MM / 4)).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        near = truth.abs() < 1 / MM
-        on_step(step, float(error.detach()[near].mean()) * MM)
+        on_step(step, float(error.detach()[truth.abs() < 1 / MM].mean()))
     network.requires_grad_(False)
     return network
 
@@ -228,8 +230,10 @@ def train_expression(
     seed: int,
     on_step: Callable[[int, float], None],
     device: torch.device,
+    undoes: ExpressionNetwork | None = None,
 ) -> ExpressionNetwork:
-    """An expression network, for ``known`` and ``controls_vector``."""
+    """An expression network, for ``known`` and ``controls_vector``. One that ``undoes`` another begins with its offsets negated,
+    which is the inverse to first order."""
     torch.manual_seed(seed)
     network = ExpressionNetwork(plan.expression_widths, conditioning="expr_only", known=KNOWN, direction=direction)
     with torch.no_grad():
@@ -240,13 +244,17 @@ def train_expression(
                 _begin(layer.weight[:, first : first + 3], 4.0)
                 _begin(layer.weight[:, first + 3 :], 0.3)
         layer.weight.mul_(0.05)
+        if undoes is not None:
+            network.load_state_dict(undoes.state_dict())
+            layer.weight.neg_()
+            layer.bias.neg_()
     network.to(device)
     start, end = (data.canonical, data.posed) if direction is Direction.forward else (data.posed, data.canonical)
     rng = np.random.default_rng([seed, 2])
     steps = plan.steps[1 if direction is Direction.forward else 2]
-    for step, optimizer in _steps(list(network.parameters()), plan, steps):
-        rows = torch.from_numpy(rng.integers(len(start), size=plan.batch))
-        which = torch.from_numpy(rng.integers(start.shape[1], size=(plan.batch, plan.batch_points)))
+    for step, optimizer in _steps(list(network.parameters()), plan.learning_rate, steps):
+        rows = torch.from_numpy(rng.integers(len(start), size=plan.moves_at_once[0]))
+        which = torch.from_numpy(rng.integers(start.shape[1], size=plan.moves_at_once))
         points, target, weight = (array[rows[:, None], which].to(device) for array in (start, end, data.weight))
         given, told = data.controls[rows].to(device), ExpressionCondition(data.known[rows].to(device))
         offset = network(points, given, told).offset
@@ -270,9 +278,9 @@ def _begin(weight: Tensor, bound: float) -> None:
     weight.uniform_(-bound, bound)
 
 
-def _steps(weights: list[nn.Parameter], plan: Plan, steps: int) -> Iterator[tuple[int, torch.optim.Optimizer]]:
+def _steps(weights: list[nn.Parameter], learning_rate: float, steps: int) -> Iterator[tuple[int, torch.optim.Optimizer]]:
     """Adam, warmed up over a fiftieth of the steps, then on a cosine to zero."""
-    optimizer = torch.optim.Adam(weights, lr=plan.learning_rate, betas=(0.9, 0.99))
+    optimizer = torch.optim.Adam(weights, lr=learning_rate, betas=(0.9, 0.99))
     warm = max(1, steps // 50)
 
     def rate(step: int) -> float:
@@ -284,7 +292,7 @@ def _steps(weights: list[nn.Parameter], plan: Plan, steps: int) -> Iterator[tupl
         schedule.step()
 
 
-def train(plan: Plan, name: str, out: Path, seed: int = 0, *, held_out: int = 12, resolution: int = 256) -> None:
+def train(plan: Plan, name: str, out: Path, seed: int = 0, *, held_out: int = 4, resolution: int = 128) -> None:
     """Make the data, train the three networks, measure them on ``held_out`` people, and write into ``out`` their weights
     ``<name>.safetensors`` with a record ``<name>.json`` and the official files."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -306,12 +314,14 @@ def train(plan: Plan, name: str, out: Path, seed: int = 0, *, held_out: int = 12
     trained = {"identity": {key: value for key, value in state.items() if not key.startswith("mlp_pos")}}
     controls = random_controls(np.random.default_rng(TRAINING_EXPRESSIONS), plan.performances)
     moves = moved_points(family.people(plan.performances, TRAINING_EXPRESSIONS), controls, plan.pairs, seed)
-    for way in (Direction.forward, Direction.backward):
-        trained[way.value] = train_expression(plan, moves, way, seed, told(way.value), device).state_dict()
+    forward = train_expression(plan, moves, Direction.forward, seed, told("forward"), device)
+    backward = train_expression(plan, moves, Direction.backward, seed, told("backward"), device, forward)
+    trained |= {"forward": forward.state_dict(), "backward": backward.state_dict()}
     weights = {f"{part}.{key}": value.to("cpu", torch.float16) for part, state in trained.items() for key, value in state.items()}
     networks = networks_of(weights)
     write_networks(networks, out)
-    save_file(weights, out / f"{name}.safetensors")
+    with whole_file(out / f"{name}.safetensors") as file:
+        file.write(save(weights))
     record = {
         "seed": seed,
         "plan": plan._asdict(),

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.sparse import csr_matrix
 from scipy.spatial import cKDTree
 
 from fitting.flame.model import Flame
@@ -131,6 +132,14 @@ class HeadSurface:
         ends = self._n_skin + np.cumsum(counts)
         return {**found, "mouth": np.arange(self._n_skin, ends[0]), "eye": np.arange(ends[0], ends[-1])}
 
+    @cached_property
+    def detailed(self) -> Floats:
+        """(V,) 1 where the skin has fine features, else 0."""
+        found = np.zeros(self.n_vertices)
+        for name in ("eye", "left_eye_region", "right_eye_region", "mouth", "lips", "nose", "left_ear", "right_ear"):
+            found[self.region[name]] = 1
+        return found
+
 
 @lru_cache
 def head_surface() -> HeadSurface:
@@ -182,20 +191,13 @@ def signed_distances(points: Floats, vertices: Floats, faces: Indices) -> Floats
     return found
 
 
-def unsigned_distances(points: Floats, vertices: Floats, faces: Indices) -> Floats:
-    """Exact distances (P,) of ``points`` (P, 3) to any triangle mesh; see ``signed_distances``."""
-    return np.abs(signed_distances(points, vertices, faces))
-
-
 def vertex_normals(vertices: Floats, faces: Indices) -> Floats:
     """Unit normals (T, V, 3) of meshes (T, V, 3), weighted by the triangles' areas; 0 where all triangles are flat."""
     corners = vertices[:, faces]
     area = np.cross(corners[:, :, 1] - corners[:, :, 0], corners[:, :, 2] - corners[:, :, 0])
-    normals = np.zeros_like(vertices)
-    for k in range(3):
-        for t in range(len(vertices)):
-            for axis in range(3):
-                normals[t, :, axis] += np.bincount(faces[:, k], area[t, :, axis], vertices.shape[1])
+    index = np.arange(len(faces)).repeat(3)
+    touches = csr_matrix((np.ones(faces.size), (faces.ravel(), index)), (vertices.shape[1], len(faces)))
+    normals = np.stack([touches @ of_faces for of_faces in area])
     length = np.linalg.norm(normals, axis=-1, keepdims=True)
     unit: Floats = np.divide(normals, length, out=np.zeros_like(normals), where=length > 1e-12)
     return unit

@@ -46,7 +46,15 @@ def test_pairs_keep_their_height_above_the_skin():
 
 @pytest.mark.parametrize("size", list(PLANS))
 def test_a_few_steps_write_files_that_load_and_a_record(size: str, tmp_path):
-    plan = PLANS[size]._replace(people=4, points=300, performances=4, pairs=300, steps=(3, 2, 2), batch=2, batch_points=100)
+    plan = PLANS[size]._replace(
+        people=4,
+        points=300,
+        performances=4,
+        pairs=300,
+        steps=(3, 2, 2),
+        heads_at_once=(2, 100),
+        moves_at_once=(2, 100),
+    )
     train(plan, f"nphm_{size}", tmp_path, held_out=1, resolution=16)
     identity = load_identity(tmp_path / "checkpoint_epoch_15000.tar", tmp_path / "anchors_39.npy")
     forward = load_expression(tmp_path / "checkpoint_epoch_2500.tar")
@@ -63,7 +71,7 @@ def test_a_few_steps_write_files_that_load_and_a_record(size: str, tmp_path):
 
 
 def test_steps_lower_the_error():
-    plan = PLANS["small"]._replace(steps=(25, 0, 0), batch=3, batch_points=200)
+    plan = PLANS["small"]._replace(steps=(25, 0, 0), heads_at_once=(3, 200))
     errors: list[float] = []
     data = canonical_points(PEOPLE, 400, seed=1)
     train_identity(plan, data, 0, lambda step, error: errors.append(error), torch.device("cpu"))
