@@ -25,19 +25,19 @@ def fit(objective: Objective, start: Parameters) -> tuple[Parameters, Curve]:
     optimiser = torch.optim.Adam([{"params": [getattr(now, name)], "lr": rate} for name, rate in rates.items()])
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.adam_steps)
     curve = Curve()
-    began = time.perf_counter()
+    began = time.process_time()
     points = objective.face(now)
     for step in range(settings.adam_steps):
         if step % settings.refresh == 0:
             matches = objective.search(points, settings.gate(2 * step / settings.adam_steps))
-            curve.add(objective, now, points, matches, time.perf_counter() - began)
+            curve.add(objective, now, points, matches, time.process_time() - began)
         optimiser.zero_grad(set_to_none=True)
         energy = objective.energy(now, points, matches)
         energy.backward()
         optimiser.step()
         schedule.step()
         points = objective.face(now)
-    taken = time.perf_counter() - began
+    taken = time.process_time() - began
     curve.add(objective, now, points, objective.search(points, settings.last_gate), taken)
     if not math.isfinite(curve.energies[-1]):
         raise ValueError("Adam's energy is no longer finite: lower its learning rates")

@@ -8,6 +8,8 @@ from scipy.linalg import cho_factor, cho_solve
 
 Floats = NDArray[np.float64]
 
+_FLOOR = 1e-14
+
 
 class Arrowhead:
     """A positive matrix A over n parameters of each of T frames, and then m that all frames share.
@@ -55,13 +57,13 @@ class Factored:
         diagonal, more = np.arange(local), np.eye(local)
         for t in range(frames):
             block = matrix.blocks[t].copy()
-            block[diagonal, diagonal] *= 1 + damping
+            block[diagonal, diagonal] = _damped(block, damping)
             if t:
                 block -= self.beside[t - 1, :, None] * self.inverse[t - 1] * self.beside[t - 1]
             self.inverse[t] = cho_solve(cho_factor(block, lower=True, check_finite=False), more, check_finite=False)
         self.through = self._alone(matrix.border).reshape(-1, shared)
         corner = matrix.corner.copy()
-        corner[np.diag_indices(shared)] *= 1 + damping
+        corner[np.diag_indices(shared)] = _damped(corner, damping)
         corner -= self.border.T @ self.through
         self.corner = cho_factor(corner, lower=True, check_finite=False)
 
@@ -83,3 +85,9 @@ class Factored:
         for t in range(len(right) - 2, -1, -1):
             known[t] -= self.inverse[t] @ (self.beside[t, :, None] * known[t + 1])
         return known
+
+
+def _damped(block: Floats, damping: float) -> Floats:
+    """The diagonal made larger, and nowhere 0: what nothing is known about stays where it is."""
+    diagonal = block.diagonal()
+    return np.asarray((1 + damping) * diagonal + _FLOOR * diagonal.max(initial=1.0))

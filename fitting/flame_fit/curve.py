@@ -16,6 +16,7 @@ class Curve:
     """The energy with the last gate, with the nearest points of that moment: the same number for every way of fitting."""
 
     seconds: list[float] = field(default_factory=list)
+    """Of the processor, so that other programs do not count."""
     energies: list[float] = field(default_factory=list)
     """Millimetres."""
 

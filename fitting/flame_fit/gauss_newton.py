@@ -37,12 +37,12 @@ PATIENCE = 3
 def fit(objective: Objective, start: Parameters) -> tuple[Parameters, Curve]:
     """The parameters (float64) of the least energy near ``start``, and how it fell."""
     settings = objective.settings
-    curve, began = Curve(), time.perf_counter()
+    curve, began = Curve(), time.process_time()
     derivatives = FaceDerivatives(objective, settings.curvature_stride)
     now = _leaves(start, objective)
     points = objective.face(now)
     matches = objective.search(points, settings.first_gate)
-    curve.add(objective, now, points, matches, time.perf_counter() - began)
+    curve.add(objective, now, points, matches, time.process_time() - began)
     best, factor, kept, idle = now, None, 0, 0
     for step in range(settings.steps):
         gate = settings.gate(step / settings.narrowing_steps)
@@ -68,7 +68,7 @@ def fit(objective: Objective, start: Parameters) -> tuple[Parameters, Curve]:
             continue
         now, points, matches, kept = new, new_points, found, kept + 1
         lowest = min(curve.energies)
-        curve.add(objective, now, points, matches, time.perf_counter() - began)
+        curve.add(objective, now, points, matches, time.process_time() - began)
         idle = 0 if curve.energies[-1] < lowest * (1 - settings.tolerance) or step < settings.narrowing_steps else idle + 1
         if curve.energies[-1] < lowest or step < settings.narrowing_steps:
             best = now

@@ -84,6 +84,7 @@ def fit_sequence(
         raise ValueError(f"{flame.name} has no jaw to turn: its expressions open the mouth; leave settings.jaw out")
     regions = load_regions(find("flame-masks")) if regions is None else regions
     embedding = Landmarks.load(find("flame-landmarks"), flame) if embedding is None else embedding
+    embedding = _ibug(embedding)
     points, normals = _checked(clouds, landmarks, valid)
     asked = _region(regions, flame)
     template = embedding(flame.v_template).double()
@@ -193,6 +194,14 @@ def _checked(clouds: Sequence[Cloud], landmarks: Tensor, valid: Tensor) -> tuple
         points.append(held[0])
         normals.append(held[1])
     return points, normals
+
+
+def _ibug(embedding: Landmarks) -> Landmarks:
+    """Those of iBUG's 68, without pupils."""
+    if int(embedding.indices.max()) > 69:
+        raise ValueError("the embedding's landmarks are not iBUG's 68: give the set full of flame-landmarks")
+    kept = embedding.indices < 68
+    return Landmarks(embedding.corners[kept], embedding.barycentric[kept], embedding.indices[kept], embedding.n_vertices)
 
 
 def _region(regions: Mapping[str, Tensor], flame: Flame) -> Tensor:

@@ -83,6 +83,13 @@ def test_cameras_that_are_wrong_are_not_believed() -> None:
     assert error_mm(everyone, points()).mean() > 10 * error_mm(found, points()).mean()
 
 
+def test_a_camera_that_is_a_little_wrong_counts_less() -> None:
+    pixels = projected(points())
+    pixels[4] += torch.tensor([4.0, -4.0])
+    errors = [error_mm(triangulate(pixels, sure(pixels), CAMERAS, threshold_px=by), points()).mean() for by in (6.0, 300.0)]
+    assert errors[0] < 0.5 * errors[1]
+
+
 def test_cameras_that_are_not_sure_count_less() -> None:
     pixels = projected(points())
     pixels[0] += 3.0

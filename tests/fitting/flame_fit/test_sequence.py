@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from fitting.flame import Flame
+from fitting.flame import Flame, Landmarks
 from fitting.flame_fit import FlameFit, Settings, to_nphm
 from fitting.flame_fit.sequence import continuous
 from fitting.rotations import axis_angle_to_matrix, matrix_to_axis_angle
@@ -108,6 +108,13 @@ def test_the_energy_falls_far_and_stays(fitted: FlameFit) -> None:
     assert energies[-1] < 1.01 * min(energies)
 
 
+def test_it_does_not_stop_before_the_minimum(small: Model, spoken: Sequence, fitted: FlameFit) -> None:
+    longer = fit(small, spoken, settings=Settings(tolerance=1e-9, steps=60))
+    assert min(fitted.curve.energies) < 1.003 * min(longer.curve.energies)
+    early = fit(small, spoken, settings=Settings(steps=6))
+    assert min(early.curve.energies) > 1.003 * min(longer.curve.energies)
+
+
 def test_adam_finds_the_same_head_later(small: Model, spoken: Sequence, fitted: FlameFit) -> None:
     slow = fit(small, spoken, settings=Settings(method="adam", adam_steps=250))
     assert landmark_mm(slow, spoken, small.embedding).mean() < 0.5
@@ -148,6 +155,17 @@ def test_without_any_cloud_landmarks_alone_are_fitted(small: Model, spoken: Sequ
     found = fit(small, spoken, clouds=[NOTHING] * 6)
     assert landmark_mm(found, spoken, small.embedding).mean() < 1
     assert not found.converged.any()
+
+
+def test_without_priors_what_nothing_is_known_about_stays(small: Model, spoken: Sequence) -> None:
+    none = {name: 0.0 for name in Settings.__slots__ if name.startswith(("regularise_", "smooth_"))}
+    valid = spoken.landmarks.valid.clone()
+    valid[2] = False
+    clouds = [*spoken.clouds[:2], NOTHING, *spoken.clouds[3:]]
+    found = fit(small, spoken, clouds=clouds, valid=valid, settings=Settings(**none, steps=6))  # type: ignore[arg-type]
+    assert found.vertices.isfinite().all()
+    assert not found.expression[2].any()
+    assert found.expression[1].any()
 
 
 def test_a_sequence_of_one_frame_is_fitted(small: Model, spoken: Sequence) -> None:
@@ -213,6 +231,16 @@ def test_what_does_not_fit_together_is_refused(small: Model, spoken: Sequence) -
     no_jaw = Model(Flame(model_of("small"), jaw=False), small.regions, small.embedding, small.folder)
     with pytest.raises(ValueError, match="no jaw to turn"):
         fit(no_jaw, spoken, settings=Settings(jaw=True))
+
+
+def test_pupils_are_left_out_and_other_detectors_landmarks_refused(small: Model, spoken: Sequence, fitted: FlameFit) -> None:
+    marks = small.embedding
+    corners, barycentric = torch.cat([marks.corners, marks.corners[:2]]), torch.cat([marks.barycentric, marks.barycentric[:2]])
+    with_pupils = Landmarks(corners, barycentric, torch.arange(70), marks.n_vertices)
+    assert torch.equal(fit(small, spoken, embedding=with_pupils).vertices, fitted.vertices)
+    mediapipe = Landmarks(marks.corners, marks.barycentric, 7 * torch.arange(68), marks.n_vertices)
+    with pytest.raises(ValueError, match="not iBUG's 68"):
+        fit(small, spoken, embedding=mediapipe)
 
 
 def test_a_vertex_over_a_hole_has_no_match(small: Model, spoken: Sequence, fitted: FlameFit) -> None:
