@@ -24,8 +24,10 @@ class Box(NamedTuple):
     right: int
     bottom: int
 
-    def of(self, picture: NDArray[np.generic]) -> NDArray[np.generic]:
-        return picture[self.top : self.bottom, self.left : self.right]
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """What cuts it out of a picture (H, W)."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
 
 
 class Windows:

@@ -79,14 +79,14 @@ def plane_normals(planes: Planes, intrinsics: NDArray[np.float64], corner: tuple
     return np.where(known, normals / np.where(known, length, 1), 0).astype(np.float32)
 
 
-def fill(inverse: Floats, known: NDArray[np.bool_], rounds: int = 64) -> Floats:
+def fill(inverse: Floats, known: NDArray[np.bool_]) -> Floats:
     """The map with a value everywhere: holes get the mean of what is known around them, the nearer the earlier.
 
     Zero everywhere where nothing is known.
     """
     value, weight = np.where(known, inverse, 0).astype(np.float32), known.astype(np.float32)
     pyramid = [(value, weight)]
-    while min(pyramid[-1][0].shape) > 1 and len(pyramid) < rounds:
+    while max(pyramid[-1][0].shape) > 1:
         above, size = pyramid[-1], tuple((side + 1) // 2 for side in pyramid[-1][0].shape[::-1])
         pyramid.append(tuple(cv2.resize(part, size, interpolation=cv2.INTER_AREA) for part in above))
     total, share = pyramid[-1]

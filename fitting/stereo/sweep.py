@@ -56,7 +56,7 @@ def depth_maps(
     depth_range: tuple[float, float] = (0.8, 1.4),
     neighbours: int = 4,
     least_correlation: float = 0.5,
-    noise: float = 1.0,
+    noise: float = 0.5,
     passes: tuple[Pass, ...] = PASSES,
 ) -> DepthMaps:
     """Depth and normals of all ``views``, each matched with its best ``neighbours`` between ``depth_range`` in metres.
@@ -64,7 +64,7 @@ def depth_maps(
     There is no depth where windows correlate with the neighbours by less than ``least_correlation``, outside the masks, at the
     ends of the range, and where the picture's deviation is small against ``noise`` in levels of 255. The same views give the same
     bytes. Raises ``ValueError`` for views that do not fit together, an empty range, and
-    passes of which not just the first searches it all.
+    passes of which not just the first searches it all or the last is not at full size.
     """
     check(views)
     near, far = depth_range
@@ -72,6 +72,8 @@ def depth_maps(
         raise ValueError(f"depths are searched from near to far with 0 < near < far in metres, got {near} and {far}")
     if [search.reach == 0 for search in passes] != [True] + [False] * (len(passes) - 1):
         raise ValueError(f"the first pass, and no other, searches the whole range (reach 0), got {passes}")
+    if passes[-1].reduction != 1:
+        raise ValueError(f"the last pass gives the maps, so it has pictures at full size (reduction 1), got {passes[-1]}")
     usable = shows_something(views.pictures)
     sources = choose_sources(views.cameras, 2 / (1 / near + 1 / far), neighbours, usable=usable)
     levels = {reduction: _level(views, reduction) for reduction in {search.reduction for search in passes}}
@@ -96,32 +98,32 @@ def _one_view(
 ) -> None:
     """Write the maps of one ``view``."""
     near, far = depth_range
-    inverse, box = np.zeros((1, 1), np.float32), Box(0, 0, 1, 1)
+    inverse, box, before = np.zeros((1, 1), np.float32), Box(0, 0, 1, 1), levels[passes[0].reduction].cameras
     for search in passes:
         level = levels[search.reduction]
         grey, mask = level.greys[view], None if level.masks is None else level.masks[view]
         last, box = box, _box(mask, grey.shape, 2 * search.radius)
         if box.right <= box.left:
             return
-        part = None if mask is None else mask[box.top : box.bottom, box.left : box.right]
+        part = None if mask is None else mask[box.slices]
         # Pixels on the outline are mixed with what is behind, which moves along with it: windows leave them out.
         whole = None if part is None else cv2.erode(part.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-        windows = Windows(grey[box.top : box.bottom, box.left : box.right], whole, search.radius, noise)
+        windows = Windows(grey[box.slices], whole, search.radius, noise)
         sides = [(Warp(level.cameras[view], level.cameras[other], box), level.greys[other]) for other in others]
         pixel = 1 / max(warp.speed((1 / near + 1 / far) / 2) for warp, _ in sides)
         if search.reach == 0:
             inverse, score = _sweep(windows, sides, 1 / near, 1 / far, search.step * pixel)
         else:
-            inverse = _enlarge(inverse, last, box, levels, passes, search)
+            inverse = _enlarge(inverse, last, before, box, level.cameras)
             inverse, score = _refine(windows, sides, inverse, search, pixel)
         inside = (inverse > 1 / far) & (inverse < 1 / near) & (score >= least)
         if part is not None:
             inside &= part
         planes = fit_planes(inverse, np.where(inside, score, 0), 3 * pixel)
         if search is not passes[-1]:
-            inverse = fill(planes.inverse, planes.inverse > 0)
+            inverse, before = fill(planes.inverse, planes.inverse > 0), level.cameras
     known = inside & (planes.inverse > 0)
-    area = (view, slice(box.top, box.bottom), slice(box.left, box.right))
+    area = (view, *box.slices)
     maps.depth[area] = np.where(known, 1 / np.where(known, inverse, 1), 0)
     normals = plane_normals(planes, levels[passes[-1].reduction].cameras.intrinsics[view].double().numpy(), (box.left, box.top))
     maps.normals[area] = np.where(known[..., None], normals, 0)
@@ -220,10 +222,8 @@ def _box(mask: NDArray[np.bool_] | None, size: tuple[int, ...], margin: int) -> 
     return Box(left, top, min(width, int(columns[-1]) + 1 + margin), min(height, int(rows[-1]) + 1 + margin))
 
 
-def _enlarge(inverse: Floats, last: Box, box: Box, levels: dict[int, Level], passes: tuple[Pass, ...], search: Pass) -> Floats:
-    """The map of the ``last`` pass's box at the places of the new one's pixels."""
-    before = levels[passes[passes.index(search) - 1].reduction].cameras
-    now = levels[search.reduction].cameras
+def _enlarge(inverse: Floats, last: Box, before: Camera, box: Box, now: Camera) -> Floats:
+    """The map of the ``last`` pass's box, of pictures as the camera ``before`` has them, at the pixels of the new one."""
     across, down = before.width / now.width, before.height / now.height
     x = ((np.arange(box.left, box.right) + 0.5) * across - 0.5 - last.left).astype(np.float32)
     y = ((np.arange(box.top, box.bottom) + 0.5) * down - 0.5 - last.top).astype(np.float32)

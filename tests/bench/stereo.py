@@ -1,6 +1,6 @@
 """Depth and clouds of the studio's people, whose surface is known, from sixteen views of 550 x 802 with the cameras' noise.
 
-Seconds are of one process with one thread. Real scenes are measured too where they are (``tests.fitting.stereo.real``).
+Seconds are a processor's, of one thread. Real scenes (``tests.fitting.stereo.real``) are measured where they are.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ def run() -> dict[str, float]:
 
 def take(person: int, seed: int, moment: float) -> dict[str, float]:
     views, truth, labels, mesh = capture(person, seed, moment)
-    start = time.perf_counter()
+    start = time.process_time()
     maps = depth_maps(views)
-    middle = time.perf_counter()
+    middle = time.process_time()
     cloud = clean(fuse(views, maps), views=views)
-    end = time.perf_counter()
+    end = time.process_time()
     skin = (labels == LABELS.index("skin")) & (truth.depth > 0)
     errors = 1000 * np.abs(maps.depth - truth.depth)[skin & (maps.depth > 0)]
     distance = 1000 * to_mesh(sample(cloud), *mesh)

@@ -73,8 +73,9 @@ def test_behind_a_ball_that_hides_it_a_wall_keeps_its_depth() -> None:
     assert (errors > 20).mean() < 0.1
 
 
-def test_what_has_no_texture_has_no_depth() -> None:
-    scene = picture([BALL], cameras(), contrast=0.0, noise=1.0)
+@pytest.mark.parametrize("noise", [0.0, 1.0, 4.0])
+def test_what_has_no_texture_has_no_depth(noise: float) -> None:
+    scene = picture([BALL], cameras(), contrast=0.0, noise=noise)
     assert (depth_maps(scene.views).depth > 0).mean() < 0.01
 
 
@@ -110,6 +111,14 @@ def test_a_black_camera_does_no_harm(ball: Scene) -> None:
     assert (found.depth > 0)[seen][ball.truth.depth[seen] > 0].mean() > 0.7
 
 
+def test_cameras_may_differ_in_brightness_and_contrast(ball: Scene) -> None:
+    pictures = ball.views.pictures.astype(np.float32)
+    pictures = pictures * np.linspace(0.6, 1.2, 5)[:, None, None, None] + np.array([30, 0, 10, -20, 5])[:, None, None, None]
+    found = depth_maps(ball.views._replace(pictures=pictures.clip(0, 255).astype(np.uint8)))
+    assert coverage(found, ball.truth) > 0.85
+    assert np.median(errors_mm(found, ball.truth)) < 0.15 * PIXEL_MM
+
+
 def test_one_camera_less_is_enough(ball: Scene) -> None:
     kept = [0, 1, 3, 4]
     fewer = Views(ball.views.pictures[kept], ball.views.cameras[kept], ball.views.masks[kept])
@@ -128,6 +137,11 @@ def test_a_range_of_less_than_a_step_is_a_range(ball: Scene) -> None:
     assert ((found.depth[kept] > 0.895) & (found.depth[kept] < 0.896)).all()
 
 
+def test_a_pass_may_be_made_twice(ball: Scene) -> None:
+    found = depth_maps(ball.views, passes=(*PASSES, PASSES[-1]))
+    assert np.median(errors_mm(found, ball.truth)) < 0.15 * PIXEL_MM
+
+
 def test_what_does_not_fit_together_is_refused(ball: Scene) -> None:
     views = ball.views
     with pytest.raises(ValueError, match="pictures are"):
@@ -144,3 +158,5 @@ def test_what_does_not_fit_together_is_refused(ball: Scene) -> None:
         depth_maps(views, depth_range=(1.4, 0.8))
     with pytest.raises(ValueError, match="the first pass"):
         depth_maps(views, passes=PASSES[1:])
+    with pytest.raises(ValueError, match="the last pass"):
+        depth_maps(views, passes=PASSES[:2])
