@@ -49,7 +49,9 @@ def test_the_python_of_the_readme_runs(dataset: Path, model_files: Path, tmp_pat
         exec(compile(block, "README.md", "exec"), {})
 
 
-@pytest.mark.parametrize("page", ["flame", "bfm", "nphm", "mononphm", "space", "raster", "studio", "nphm_fit", "facetalk_data", "stereo"])
+@pytest.mark.parametrize(
+    "page", ["flame", "bfm", "nphm", "mononphm", "space", "raster", "studio", "nphm_fit", "facetalk_data", "stereo"]
+)
 def test_the_python_of_the_model_pages_runs(
     page: str, model_files: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

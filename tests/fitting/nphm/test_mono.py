@@ -268,7 +268,8 @@ def test_a_local_code_matters_to_points_that_ask_its_member_and_to_no_others():
     sdf = network(point, hyper, condition).sdf[:, 0]
     distance = torch.linalg.norm(condition.anchors[-1] - point[0, 0], dim=-1)
     nearest = set(distance.argsort()[:12].tolist()) | {N_SMALL}
-    assert {member for member in range(N_SMALL + 1) if sdf[member] != sdf[-1]} == nearest
+    # How rows are grouped in a product may change the last digit.
+    assert {member for member in range(N_SMALL + 1) if abs(sdf[member] - sdf[-1]) > 1e-12} == nearest
 
 
 def test_far_from_the_head_the_global_member_takes_over():
