@@ -120,7 +120,8 @@ def test_adam_finds_the_same_head_later(small: Model, spoken: Sequence, fitted: 
     assert landmark_mm(slow, spoken, small.embedding).mean() < 0.5
     assert slow.curve.energies[-1] < 0.2 * slow.curve.energies[0]
     assert min(fitted.curve.energies) < slow.curve.energies[-1]
-    assert fitted.curve.reached(slow.curve.energies[-1]) < slow.curve.seconds[-1]
+    steps = next(step for step, energy in enumerate(fitted.curve.energies) if energy <= slow.curve.energies[-1])
+    assert steps < 25, "a tenth of Adam's"
 
 
 def test_landmarks_missing_in_half_the_frames_do_no_harm(small: Model, spoken: Sequence) -> None:

@@ -44,7 +44,7 @@ def test_pairs_keep_their_height_above_the_skin():
     assert MM * (data.posed - data.canonical).norm(dim=-1).max() > 5
 
 
-@pytest.mark.parametrize("size", list(PLANS))
+@pytest.mark.parametrize("size", ["small", pytest.param("official", marks=pytest.mark.slow)])
 def test_a_few_steps_write_files_that_load_and_a_record(size: str, tmp_path):
     plan = PLANS[size]._replace(
         people=4,
