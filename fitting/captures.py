@@ -8,10 +8,7 @@ from fitting.cameras import Camera
 from fitting.similarity import Similarity
 from fitting.space import nersemble_cameras
 from manifests.stage import Unreadable
-from prep.capture import Capture
-
-NERSEMBLE_SIZE = (2200, 3208)
-"""Width and height that NeRSemble's intrinsics are for, where its file does not say."""
+from prep.capture import NERSEMBLE_SIZE, Capture
 
 
 def cameras_of(capture: Capture, size: tuple[int, int]) -> Camera:

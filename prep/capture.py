@@ -30,6 +30,12 @@ Layout = Literal["nersemble-v1", "nersemble-v2", "plain"]
 NERSEMBLE_RATE = 73
 """Frames a second that NeRSemble's frame numbers count."""
 
+NERSEMBLE_SIZE = (2200, 3208)
+"""Width and height in pixels of its images, which its intrinsics are for where its file does not say."""
+
+DEPTH_STEPS = 32767
+"""Steps in a metre of its depth maps, which are counted from 1; 0 is no depth."""
+
 PICTURES = (".png", ".jpg", ".jpeg")
 SOUNDS = ("audio.wav", "audio.flac", "audio.m4a")
 _V1_PICTURES, _V1_ALPHA, _V1_DEPTH = "images-2x-73fps", "alpha_map-73fps", "colmap-73fps/depth_maps_compressed"

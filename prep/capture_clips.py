@@ -10,7 +10,7 @@ from pydantic import Field
 
 from manifests.stage import Done, Level, Needs, Outcome, Rejected, Stage, Take
 from prep.capture import open_capture
-from prep.cut import clip_id, frame_ends, frames_shown
+from prep.cut import clip_id, frame_ends, frames_in, frames_shown
 
 
 class CaptureClips(Stage):
@@ -48,8 +48,7 @@ class CaptureClips(Stage):
         capture = open_capture(Path(take.path))
         times = capture.times_us
         duration_us = int(frame_ends(times)[-1] - times[0]) if len(times) > 1 else 0
-        # A hundredth of a frame is allowed for times rounded to microseconds.
-        count = min((100 * duration_us * self.fps_num // (1_000_000 * self.fps_den) + 1) // 100, self.max_frames)
+        count = min(frames_in(duration_us, self.fps_num, self.fps_den), self.max_frames)
         if count < self.min_frames:
             return Rejected("too short", score=float(count), threshold=float(self.min_frames))
         shown = frames_shown(times, count, self.fps_num, self.fps_den)

@@ -66,7 +66,7 @@ class Cut(Stage):
         longest = 0
         for first, stop in spans(take_face_box, take_shot, self.iou_min):
             for a, b in self._parts(take_pts_us, ends_us, first, stop):
-                n_frames = min(self.max_frames, self._frames_in(int(ends_us[b - 1] - take_pts_us[a])))
+                n_frames = min(self.max_frames, frames_in(int(ends_us[b - 1] - take_pts_us[a]), self.fps_num, self.fps_den))
                 longest = max(longest, n_frames)
                 if n_frames < self.min_frames:
                     continue
@@ -93,14 +93,10 @@ class Cut(Stage):
             return Rejected("no span with a face is long enough", score=float(longest), threshold=float(self.min_frames))
         return Done(clips=clips)
 
-    def _frames_in(self, duration_us: int) -> int:
-        """Whole output frames in a duration. A hundredth of a frame is allowed for times rounded to microseconds."""
-        return (100 * duration_us * self.fps_num // (1_000_000 * self.fps_den) + 1) // 100
-
     def _parts(self, pts_us: np.ndarray, ends_us: np.ndarray, first: int, stop: int) -> Iterator[tuple[int, int]]:
         """Equal parts of a span, none longer than ``max_frames``."""
         duration_us = int(ends_us[stop - 1] - pts_us[first])
-        count = max(1, -(-self._frames_in(duration_us) // self.max_frames))
+        count = max(1, -(-frames_in(duration_us, self.fps_num, self.fps_den) // self.max_frames))
         inner = pts_us[first] + duration_us * np.arange(1, count) // count
         edges = [first, *(first + np.searchsorted(pts_us[first:stop], inner)).tolist(), stop]
         for a, b in pairwise(edges):
@@ -131,6 +127,11 @@ def frames_shown(pts_us: np.ndarray, n_frames: int, fps_num: int, fps_den: int) 
     second = 1_000_000 * fps_den
     ticks = (2 * (pts_us - pts_us[0]) * fps_num + second) // (2 * second)
     return np.searchsorted(ticks, np.arange(n_frames), side="right") - 1
+
+
+def frames_in(duration_us: int, fps_num: int, fps_den: int) -> int:
+    """Whole frames in a duration. A hundredth of a frame is allowed for times rounded to microseconds."""
+    return (100 * duration_us * fps_num // (1_000_000 * fps_den) + 1) // 100
 
 
 def frame_ends(pts_us: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Literal
 import av
 import numpy as np
 
-from prep.video import BT709, Colour, Planes
+from prep.video import BT709, Colour, Planes, to_frame
 
 Preset = Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"]
 """How much work libx264 puts into small files."""
@@ -48,9 +48,7 @@ class Encoder:
 
     def add(self, planes: Planes) -> None:
         """Append a frame: Y (H, W), U and V of half that size, uint8."""
-        frame = av.VideoFrame(self._stream.width, self._stream.height, "yuv420p")
-        for to, plane in zip(frame.planes, planes, strict=True):
-            np.frombuffer(memoryview(to), np.uint8).reshape(-1, to.line_size)[: to.height, : to.width] = plane
+        frame = to_frame(planes)
         frame.pts = self._frames
         frame.time_base = self._stream.codec_context.time_base
         self._frames += 1

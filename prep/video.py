@@ -143,14 +143,19 @@ def cut_planes(planes: Planes, rect: Rect, origin: tuple[int, int] = (0, 0)) -> 
     return planes[0][y0:y1, x0:x1], planes[1][chroma], planes[2][chroma]
 
 
-def to_rgb(planes: Planes, colour: Colour) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of planes as a decoder hands them out."""
+def to_frame(planes: Planes) -> av.VideoFrame:
+    """A frame that holds a copy of ``planes``."""
     height, width = planes[0].shape
     frame = av.VideoFrame(width, height, "yuv420p")
     for to, plane in zip(frame.planes, planes, strict=True):
         np.frombuffer(memoryview(to), np.uint8).reshape(-1, to.line_size)[: to.height, : to.width] = plane
+    return frame
+
+
+def to_rgb(planes: Planes, colour: Colour) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of planes as a decoder hands them out."""
     matrix = "ITU709" if colour.matrix == BT709.matrix else "ITU601"
-    return frame.reformat(format="rgb24", src_colorspace=matrix, src_color_range="MPEG", threads=1).to_ndarray()
+    return to_frame(planes).reformat(format="rgb24", src_colorspace=matrix, src_color_range="MPEG", threads=1).to_ndarray()
 
 
 class Video:

@@ -7,9 +7,7 @@ from numpy.typing import NDArray
 
 from fitting.stereo.planes import fit_planes, plane_normals
 from fitting.stereo.views import DepthMaps, Views, check
-
-STEPS_PER_METRE = 32767
-"""Depths are counted from 1: metres = (q - 1) / 32767, and 0 is none."""
+from prep.capture import DEPTH_STEPS
 
 _EDGE = 0.01
 """Depths that differ by more, as a share, do not belong to one plane."""
@@ -23,7 +21,7 @@ def from_shipped(views: Views, steps: NDArray[np.uint16], *, depth_range: tuple[
     """
     if steps.shape != check(views).pictures.shape[:3] or steps.dtype != np.uint16:
         raise ValueError(f"shipped depth is {views.pictures.shape[:3]} uint16, got {steps.shape} {steps.dtype}")
-    depth = (steps.astype(np.float32) - 1) / STEPS_PER_METRE
+    depth = (steps.astype(np.float32) - 1) / DEPTH_STEPS
     depth[(steps == 0) | (depth < depth_range[0]) | (depth > depth_range[1])] = 0
     normals = np.zeros((*depth.shape, 3), np.float32)
     intrinsics = views.cameras.intrinsics.double().numpy()

@@ -21,19 +21,17 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from fitting.studio.rig import FULL_SIZE, Rig
+from fitting.studio.rig import Rig
 from manifests.atomic import whole_file, write_whole
 from manifests.source import STAND_IN
+from prep.capture import DEPTH_STEPS, NERSEMBLE_RATE, NERSEMBLE_SIZE
 from prep.colour import affine, mix
 from prep.write import TakeWriter
-
-RATE = 73
-"""Frames a second of NeRSemble's cameras."""
 
 KEPT = 3
 """Every third frame is kept."""
 
-DEPTH_UNIT = 1 / 32767
+DEPTH_UNIT = 1 / DEPTH_STEPS
 """Metres in a step of a depth map, which are counted from 1; 0 is no depth."""
 
 Release = Literal["v1", "v2"]
@@ -50,14 +48,19 @@ class View(NamedTuple):
     """(H, W) metres along the optical axis, 0 where there is nothing."""
 
 
+def depth_steps(depth: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """Depth in metres, 0 for none, as NeRSemble stores it."""
+    return np.where(depth > 0, np.rint(depth / DEPTH_UNIT) + 1, 0).clip(0, 65535).astype(np.uint16)
+
+
 def frame_numbers(seconds: float) -> range:
     """Which of the 73 frames a second are kept of so many seconds."""
-    return range(0, int(seconds * RATE), KEPT)
+    return range(0, int(seconds * NERSEMBLE_RATE), KEPT)
 
 
 def moments(numbers: range) -> list[Fraction]:
     """Seconds of these frames."""
-    return [Fraction(number, RATE) for number in numbers]
+    return [Fraction(number, NERSEMBLE_RATE) for number in numbers]
 
 
 def begin_sequence(
@@ -119,17 +122,16 @@ def write_metadata(folder: Path, sequences: dict[int, list[str]]) -> None:
 def _calibration(rig: Rig) -> dict[str, Any]:
     """What ``fitting.space.nersemble_cameras`` reads."""
     poses = dict(zip(rig.serials, rig.cameras.world_to_camera.tolist(), strict=True))
-    width, height = FULL_SIZE
+    width, height = NERSEMBLE_SIZE
     intrinsics = rig.cameras.intrinsics[0].tolist()
     return {"world_2_cam": poses, "intrinsics": intrinsics, "width": width, "height": height, "comment": STAND_IN}
 
 
 def _write_frame(folder: Path, serial: str, seen_as: NDArray[np.float64], view: View) -> None:
-    steps = np.where(view.depth > 0, np.rint(view.depth / DEPTH_UNIT) + 1, 0).clip(0, 65535).astype(np.uint16)
     maps: dict[str, NDArray[Any]] = {
         "images-2x-73fps": affine(view.picture, np.hstack([seen_as, np.zeros((3, 1))])),
         "alpha_map-73fps": view.alpha,
-        "colmap-73fps/depth_maps_compressed": steps,
+        "colmap-73fps/depth_maps_compressed": depth_steps(view.depth),
     }
     for kind, held in maps.items():
         _write_image(folder / kind / f"cam_{serial}.png", held)

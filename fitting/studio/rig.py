@@ -15,15 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fitting.cameras import Camera
+from prep.capture import NERSEMBLE_SIZE
 
 SERIALS = (
     *("222200042", "222200044", "222200046", "222200040", "222200036", "222200048", "220700191", "222200041"),
     *("222200037", "222200038", "222200047", "222200043", "222200049", "222200039", "222200045", "221501007"),
 )
 """NeRSemble's cameras from the person's right to its left; the ninth looks straight at the face."""
-
-FULL_SIZE = (2200, 3208)
-"""Width and height in pixels of NeRSemble's images, for which its intrinsics hold."""
 
 TARGET = (0.0, -0.01, 0.0)
 """What all cameras look at: a point between the eyes and the mouth, inside the head."""
@@ -53,7 +51,7 @@ def sixteen(seed: int = 0) -> Rig:
     targets = np.array(TARGET) + 0.004 * rng.standard_normal((16, 3))
     poses = look_at(torch.from_numpy(centres), torch.from_numpy(targets), torch.from_numpy(0.01 * rng.standard_normal(16)))
     mixing = np.eye(3) * (1 + 0.06 * rng.standard_normal((16, 1, 3))) + 0.02 * rng.standard_normal((16, 3, 3))
-    return Rig(SERIALS, Camera(_intrinsics(_FOCAL, *FULL_SIZE), poses, *FULL_SIZE), mixing)
+    return Rig(SERIALS, Camera(_intrinsics(_FOCAL, *NERSEMBLE_SIZE), poses, *NERSEMBLE_SIZE), mixing)
 
 
 def in_front(width: int, height: int, *, fill: float = 0.66, distance: float = 0.9) -> Camera:

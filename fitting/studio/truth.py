@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fitting.studio.nersemble import DEPTH_UNIT
+from fitting.studio.nersemble import depth_steps
 from fitting.studio.render import Shot
 from manifests.atomic import whole_file
 
@@ -99,9 +99,8 @@ def save_answers(path: Path, answers: Mapping[str, Any], table: Mapping[str, Ans
 
 def map_arrays(shot: Shot) -> dict[str, NDArray[Any]]:
     """The maps of a shot as ``MAPS`` stores them."""
-    steps = np.where(shot.depth > 0, np.rint(shot.depth / DEPTH_UNIT) + 1, 0)
     return {
-        "depth": steps.clip(0, 65535).astype(np.uint16),
+        "depth": depth_steps(shot.depth),
         "normals": np.rint(127 * shot.normals).astype(np.int8),
         "labels": shot.labels,
     }

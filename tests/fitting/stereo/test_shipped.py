@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from fitting.stereo import from_shipped
-from fitting.stereo.shipped import STEPS_PER_METRE
 from fitting.studio.nersemble import DEPTH_UNIT
+from prep.capture import DEPTH_STEPS
 from tests.fitting.stereo.scenes import Ball, Scene, cameras, picture
 
 
@@ -19,7 +19,7 @@ def steps(depth: np.ndarray) -> np.ndarray:
 
 
 def test_the_unit_is_the_releases() -> None:
-    assert pytest.approx(1 / STEPS_PER_METRE) == DEPTH_UNIT
+    assert pytest.approx(1 / DEPTH_STEPS) == DEPTH_UNIT
 
 
 def test_depths_come_back_with_normals(ball: Scene) -> None:

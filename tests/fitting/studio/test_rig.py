@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from fitting.studio.rig import FULL_SIZE, SERIALS, TARGET, in_front, look_at, neighbours, sixteen
+from fitting.studio.rig import SERIALS, TARGET, in_front, look_at, neighbours, sixteen
+from prep.capture import NERSEMBLE_SIZE
 
 HEAD = torch.tensor([[x, y, z] for x in (-0.08, 0.08) for y in (-0.13, 0.11) for z in (-0.09, 0.09)], dtype=torch.float64)
 TOP, LEFT = torch.tensor([0.0, 0.1, 0.0]).double(), torch.tensor([0.1, 0.0, 0.0]).double()
@@ -23,7 +24,7 @@ def test_sixteen_cameras_see_the_whole_head() -> None:
     rig = sixteen()
     assert rig.cameras.batch == (16,)
     seen = rig.cameras.project(HEAD)
-    assert ((seen.pixels > 0) & (seen.pixels < torch.tensor(FULL_SIZE))).all()
+    assert ((seen.pixels > 0) & (seen.pixels < torch.tensor(NERSEMBLE_SIZE))).all()
     assert ((seen.depth > 0.8) & (seen.depth < 1.4)).all()
     tops, lefts = (rig.cameras.project(point[None]).pixels[:, 0] for point in (TOP, LEFT))
     middle = rig.cameras.project(torch.zeros(1, 3).double()).pixels[:, 0]
