@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from manifests.assets import find
 from manifests.stage import Done, Needs, Outcome, Partial, Rejected, Stage, Take
 from prep.capture import open_capture
 
@@ -17,12 +18,17 @@ class Clouds(Stage):
 
     ``method`` ``auto`` takes shipped depth where there is some. Pictures are matched at ``width`` pixels, or as wide as they are
     where that is less. Depth outside ``near`` to ``far`` metres is dropped (NeRSemble's own loader keeps 0.8 to 1.4). Of more
-    than ``points`` points of a frame an even part is kept; frames with too few cameras get none. Rejects clips of which no frame
-    has any. Frames are kept one by one: work that was ended goes on.
+    than ``points`` points of a frame an even part is kept; frames with too few cameras get none.
+
+    ``mask`` says what of the pictures is wanted: ``capture`` is what masks that came with them show, ``landmarks`` the hull of
+    the face, ``parsing`` what a network takes for the face (``prep.face_parsing``); a frame that has no such mask gets no cloud.
+    ``auto`` is the capture's masks, else the hull where a frame's landmarks are valid, else everything, as ``none``.
+
+    Rejects clips of which no frame has points. Frames are kept one by one: work that was ended goes on.
     """
 
     name: ClassVar[str] = "clouds"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     needs: ClassVar[Needs] = Needs(memory_mb=3000, grace_s=600, patience=3600, pace=800.0, bytes_per_s=30_000_000)
     writes: ClassVar[tuple[str, ...]] = (
         "cloud_points",
@@ -34,33 +40,52 @@ class Clouds(Stage):
     )
 
     method: Literal["auto", "stereo", "shipped"] = "auto"
+    mask: Literal["auto", "capture", "landmarks", "parsing", "none"] = "auto"
     width: int = Field(default=550, ge=64)
     near: float = Field(default=0.8, gt=0)
     far: float = Field(default=1.4, gt=0)
     least_views: int = Field(default=3, ge=1)
     points: int = Field(default=50_000, ge=100)
 
-    def run(self, take: Take, frame_number: np.ndarray, partial: Partial) -> Outcome:
+    def models(self) -> tuple[str, ...]:
+        return ("face-parsing",) if self.mask == "parsing" else ()
+
+    def run(
+        self,
+        take: Take,
+        frame_number: np.ndarray,
+        landmarks3d: np.ndarray,
+        landmarks3d_valid: np.ndarray,
+        partial: Partial,
+    ) -> Outcome:
+        from fitting.stereo.masks import masker
         from fitting.stereo.moments import cloud_of, packed, to_columns, unpacked
+        from prep.face_parsing import load_face_parsing
 
         capture = open_capture(Path(take.path))
-        height, width = next(capture.moments([0])).pictures.shape[1:3]
+        height, width = next(capture.moments([int(frame_number[0])])).pictures.shape[1:3]
         used = min(self.width, width)
         size = used, round(used * height / width)
-        kept = {frame: partial.read(f"{frame}.npz") for frame in np.unique(frame_number).tolist()}
-        made = {frame: unpacked(data) for frame, data in kept.items() if data is not None}
-        missing = [frame for frame, data in kept.items() if data is None]
-        for frame, moment in zip(missing, capture.moments(missing, size), strict=True):
-            made[frame] = cloud_of(
+        frames, rows = np.unique(frame_number, return_index=True)
+        clouds = {}
+        for frame in frames.tolist():
+            if (data := partial.read(f"{frame}.npz")) is not None:
+                clouds[frame] = unpacked(data)
+        missing = [(frame, row) for frame, row in zip(frames.tolist(), rows, strict=True) if frame not in clouds]
+        network = load_face_parsing(find("face-parsing")) if self.mask == "parsing" and missing else None
+        moments = capture.moments([frame for frame, _ in missing], size)
+        for (frame, row), moment in zip(missing, moments, strict=True):
+            clouds[frame] = cloud_of(
                 capture,
                 moment,
+                masker(self.mask, landmarks3d[row], landmarks3d_valid[row] > 0, network),
                 method=self.method,
                 depth_range=(self.near, self.far),
                 least_views=self.least_views,
                 points=self.points,
             )
-            partial.write(f"{frame}.npz", packed(made[frame]))
-        columns = to_columns([made[int(frame)] for frame in frame_number])
+            partial.write(f"{frame}.npz", packed(clouds[frame]))
+        columns = to_columns([clouds[int(frame)] for frame in frame_number])
         if not columns["cloud_counts"].any():
             return Rejected("no surface was found in any frame")
         return Done({**columns, "cloud_size": float(np.mean(columns["cloud_counts"].astype(float)))})

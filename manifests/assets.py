@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -62,6 +64,24 @@ ASSETS = {
             file_names=("s3fd-619a316812.pth",),
             kind=Kind.torch,
             marks=("conv1_1.weight", "conv3_3_norm.weight", "conv7_2_mbox_loc.weight"),
+        ),
+        Asset(
+            name="face-parsing",
+            purpose="face segmentation by stage clouds with mask: parsing (BiSeNet, 19 classes)",
+            licence="MIT (face-parsing.PyTorch); trained on CelebAMask-HQ: non-commercial research",
+            where="https://github.com/zllrunning/face-parsing.PyTorch, linked in its README",
+            file_names=("79999_iter.pth",),
+            kind=Kind.torch,
+            marks=("cp.resnet.conv1.weight", "cp.arm16.conv_atten.weight", "ffm.convblk.conv.weight", "conv_out.conv_out.weight"),
+        ),
+        Asset(
+            name="fan",
+            purpose="68 landmarks in pictures by stage landmarks with source: face-alignment (needs the package face-alignment)",
+            licence="BSD-3 (face-alignment)",
+            where="the first use of the face-alignment package downloads it to the torch hub folder",
+            file_names=("2DFAN4-11f355bf06.pth.tar",),
+            kind=Kind.torch,
+            marks=("conv1.weight", "m0.b1_4.conv1.weight", "bl0.weight", "l3.weight"),
         ),
         _flame("flame2020", "flame2020.pkl", "generic_model.pkl", purpose="FLAME 2020, the head that most codes are for"),
         _flame(
@@ -260,6 +280,20 @@ ASSETS = {
 def home() -> Path:
     """Where ``headloom assets add`` puts model files: ``$HEADLOOM_MODELS``, else a folder of the user's."""
     return Path(os.environ.get("HEADLOOM_MODELS") or "~/.local/share/headloom/models").expanduser()
+
+
+@contextmanager
+def looking_in(folder: Path) -> Iterator[None]:
+    """Within the block ``home`` is ``folder``, for this process and those that it starts."""
+    before = os.environ.get("HEADLOOM_MODELS")
+    os.environ["HEADLOOM_MODELS"] = str(folder.absolute())
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["HEADLOOM_MODELS"]
+        else:
+            os.environ["HEADLOOM_MODELS"] = before
 
 
 def search_path() -> list[Path]:

@@ -227,6 +227,20 @@ def _load_s3fd(path: Path) -> str:
     return "the face detector's weights"
 
 
+def _load_face_parsing(path: Path) -> str:
+    from prep.face_parsing import CLASSES, load_face_parsing
+
+    load_face_parsing(path)
+    return f"a network for {len(CLASSES)} classes of pixels"
+
+
+def _load_fan(path: Path) -> str:
+    from prep.landmarks2d import read_fan
+
+    read_fan(path)
+    return "the landmark network's weights"
+
+
 def _load_nphm_identity(path: Path) -> str:
     from fitting.nphm.files import read_identity
     from fitting.nphm.identity import IdentityNetwork
@@ -272,6 +286,8 @@ def _load_mononphm(path: Path) -> str:
 
 LOADERS: dict[str, Callable[[Path], str]] = {
     "s3fd": _load_s3fd,
+    "fan": _load_fan,
+    "face-parsing": _load_face_parsing,
     **dict.fromkeys(("flame2020", "flame2020-female", "flame2020-male", "flame2023", "flame2023-no-jaw"), _load_flame),
     "flame-masks": _load_flame_regions,
     **dict.fromkeys(

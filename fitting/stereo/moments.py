@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fitting.captures import cameras_of
 from fitting.stereo.cleaning import clean, clean_maps
 from fitting.stereo.fusion import fuse
+from fitting.stereo.masks import Masker, Masks
 from fitting.stereo.shipped import from_shipped
 from fitting.stereo.sweep import depth_maps
 from fitting.stereo.views import Cloud, Views
@@ -20,26 +21,37 @@ Method = Literal["auto", "stereo", "shipped"]
 
 
 def cloud_of(
-    capture: Capture, moment: Moment, *, method: Method = "auto", depth_range: tuple[float, float], least_views: int, points: int
+    capture: Capture,
+    moment: Moment,
+    masker: Masker | None = None,
+    *,
+    method: Method = "auto",
+    depth_range: tuple[float, float],
+    least_views: int,
+    points: int,
 ) -> Cloud:
     """The cloud of a ``moment``: from the depth maps that came with it (``auto`` where there are some), or by stereo.
 
-    Cameras without a picture are left out; with too few left there are no points. Of more than ``points`` an even part is kept.
+    Only what the ``masker``'s masks show; where it has none there are no points, and without a masker all is taken. Cameras
+    without a picture are left out; with too few left there are no points. Of more than ``points`` an even part is kept.
     """
     there = np.flatnonzero(moment.present)
     shipped = method == "shipped" or (method == "auto" and moment.depth is not None)
     if len(there) < max(least_views, 2) or (shipped and moment.depth is None):
-        return chosen(_EMPTY, 0)
+        return _EMPTY
     height, width = moment.pictures.shape[1:3]
-    masks = None if moment.alpha is None else moment.alpha[there] > 127
-    views = Views(moment.pictures[there], cameras_of(capture, (width, height))[there.tolist()], masks)
+    pictures, cameras = moment.pictures[there], cameras_of(capture, (width, height))[there.tolist()]
+    masks = Masks(None) if masker is None else masker(pictures, cameras, None if moment.alpha is None else moment.alpha[there])
+    if masks is None:
+        return _EMPTY
+    views = Views(pictures, cameras, masks.inside)
     if shipped:
         assert moment.depth is not None
         maps = from_shipped(views, moment.depth[there], depth_range=depth_range)
     else:
         maps = depth_maps(views, depth_range=depth_range)
     cloud = fuse(views, clean_maps(views, maps, depth_range=depth_range), least_views=least_views)
-    return chosen(cloud if masks is None else clean(cloud, views=views), points)
+    return chosen(clean(cloud, views=views) if masks.outline else cloud, points)
 
 
 def chosen(cloud: Cloud, count: int) -> Cloud:

@@ -9,8 +9,10 @@ from tests.fitting.bfm import files as bfm
 from tests.fitting.flame import files as flame
 from tests.fitting.nphm import files as nphm
 from tests.fitting.nphm import mono_files as mono
+from tests.prep import face_parsing_file
 
 WRITERS: dict[str, Callable[[Path], Path]] = {
+    "face-parsing": face_parsing_file.write_face_parsing,
     "flame2020": lambda folder: flame.write_model(folder / "generic_model.pkl"),
     "flame2020-female": lambda folder: flame.write_model(folder / "female_model.pkl"),
     "flame2020-male": lambda folder: flame.write_model(folder / "male_model.pkl"),

@@ -38,7 +38,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_every_asset_has_a_loader_and_a_place_of_its_own() -> None:
     assert LOADERS.keys() == ASSETS.keys()
-    assert WRITERS.keys() == ASSETS.keys() - {"s3fd"}
+    assert WRITERS.keys() == ASSETS.keys() - {"s3fd", "fan"}
     places = [asset.file_names[0] for asset in ASSETS.values()]
     assert len(set(places)) == len(places)
     assert all(asset.purpose and asset.licence and asset.where and asset.marks for asset in ASSETS.values())
