@@ -36,6 +36,9 @@ NERSEMBLE_SIZE = (2200, 3208)
 DEPTH_STEPS = 32767
 """Steps in a metre of its depth maps, which are counted from 1; 0 is no depth."""
 
+ANNOTATIONS = ".truth.npz"
+"""Ending of a file of answers beside a capture's folder, ``<folder>.truth.npz``, which belongs to the capture."""
+
 PICTURES = (".png", ".jpg", ".jpeg")
 SOUNDS = ("audio.wav", "audio.flac", "audio.m4a")
 _V1_PICTURES, _V1_ALPHA, _V1_DEPTH = "images-2x-73fps", "alpha_map-73fps", "colmap-73fps/depth_maps_compressed"
@@ -49,7 +52,7 @@ class Moment(NamedTuple):
     present: NDArray[np.bool_]
     """(C,) which cameras have a picture."""
     alpha: NDArray[np.uint8] | None
-    """(C, H, W) 255 on the person; None where the capture has no such maps."""
+    """(C, H, W) 255 on the person, and all over a camera that has no such map; None where no camera has one."""
     depth: NDArray[np.uint16] | None
     """(C, H, W) shipped depth in steps of 1/32767 m counted from 1, 0 for none; None where the capture has none."""
 
@@ -79,14 +82,19 @@ class Capture:
         """The folder that holds all that belongs to the capture: NeRSemble's is that of the person."""
         return self.path if self.layout == "plain" else self.path.parent.parent
 
+    @property
+    def annotations(self) -> Path:
+        """Where its annotations lie, if it has any."""
+        return self.path.with_name(self.path.name + ANNOTATIONS)
+
     def files(self) -> list[Path]:
         """All files that the capture consists of, sorted."""
         home, name = self.home, self.path.name
-        beside: list[Path] = []
+        beside = [self.annotations]
         if self.layout == "nersemble-v1":
-            beside = [home / "camera_params.json", *(home / "annotations" / name / "color_correction").glob("*.npy")]
+            beside += [home / "camera_params.json", *(home / "annotations" / name / "color_correction").glob("*.npy")]
         elif self.layout == "nersemble-v2":
-            beside = [home / "calibration" / "camera_params.json", home / "calibration" / "color_calibration.json"]
+            beside += [home / "calibration" / "camera_params.json", home / "calibration" / "color_calibration.json"]
         within = (path for path in self.path.rglob("*") if path.is_file() and not path.name.startswith("."))
         return sorted({*(path for path in beside if path.is_file()), *within})
 
@@ -94,8 +102,26 @@ class Capture:
         """sha256 of the names and digests of all files: what the capture is, wherever it lies."""
         listing = hashlib.sha256()
         for path in self.files():
-            listing.update(f"{path.relative_to(self.home).as_posix()} {file_digest(path)}\n".encode())
+            # A plain capture's annotations lie outside its folder, whose name is not part of what it is.
+            name = path.relative_to(self.home).as_posix() if path.is_relative_to(self.home) else ANNOTATIONS
+            listing.update(f"{name} {file_digest(path)}\n".encode())
         return listing.hexdigest()
+
+    def present(self, frames: Sequence[int]) -> NDArray[np.bool_]:
+        """(F, C) which cameras have a picture of the ``frames``: files of images are looked for, not read."""
+        if self.layout == "nersemble-v1":
+            folders = _v1_frames(self.path)
+            images = [[folders[frame] / _V1_PICTURES / f"cam_{serial}.png" for serial in self.serials] for frame in frames]
+            return np.array([[path.is_file() for path in moment] for moment in images]).reshape(len(frames), len(self.serials))
+        cameras, names = [], _names(self.path, self.serials)
+        for serial in self.serials:
+            video = _v2_video(self.path, serial) if self.layout == "nersemble-v2" else self.path / f"{serial}.mp4"
+            if video.is_file():
+                cameras.append(_nearest(_times(video), self.times_us[list(frames)])[1])
+            else:
+                stills = _stills(self.path / serial)
+                cameras.append(np.array([frame < len(names) and names[frame] in stills for frame in frames]))
+        return np.stack(cameras, axis=1)
 
     def moments(self, frames: Sequence[int], size: tuple[int, int] | None = None) -> Iterator[Moment]:
         """The ``frames``, ascending numbers into ``times_us``, in the ``size`` (width, height) or as they were recorded.
@@ -131,12 +157,13 @@ class Capture:
 
     def _plain(self, frames: Sequence[int]) -> Iterator[list[_View]]:
         lenses = [_lens(self.calibration["cameras"][name]) for name in self.serials]
-        cameras = [_plain_pictures(self.path, name, self.times_us, frames) for name in self.serials]
-        masks = [_stills(self.path / f"{name}.masks") for name in self.serials]
-        for frame, pictures in zip(frames, zip(*cameras, strict=True), strict=True):
+        names = _names(self.path, self.serials)
+        cameras = [_plain_pictures(self.path, name, self.times_us, names, frames) for name in self.serials]
+        masks = [_plain_masks(self.path, name, self.times_us, names, frames) for name in self.serials]
+        for pictures, alphas in zip(zip(*cameras, strict=True), zip(*masks, strict=True), strict=True):
             yield [
-                _View(_straight(picture, lens), _straight(_still(held, frame, cv2.IMREAD_GRAYSCALE), lens))
-                for picture, lens, held in zip(pictures, lenses, masks, strict=True)
+                _View(_straight(picture, lens), _straight(alpha, lens))
+                for picture, alpha, lens in zip(pictures, alphas, lenses, strict=True)
             ]
 
 
@@ -193,8 +220,8 @@ def _moment(views: Sequence[_View], size: tuple[int, int] | None) -> Moment:
     present = np.array([view.picture is not None for view in views])
     alpha = depth = None
     if any(view.alpha is not None for view in views):
-        none = np.zeros((height, width), np.uint8)
-        alpha = np.stack([none if view.alpha is None else _sized(view.alpha, size, cv2.INTER_NEAREST) for view in views])
+        whole = np.full((height, width), 255, np.uint8)
+        alpha = np.stack([whole if view.alpha is None else _sized(view.alpha, size, cv2.INTER_NEAREST) for view in views])
     if any(view.depth is not None for view in views):
         nowhere = np.zeros((height, width), np.uint16)
         depth = np.stack([nowhere if view.depth is None else _sized(view.depth, size, cv2.INTER_NEAREST) for view in views])
@@ -226,20 +253,28 @@ def _frames_at(path: Path, times_us: NDArray[np.int64]) -> Iterator[NDArray[np.u
     if not path.is_file():
         yield from (None for _ in times_us)
         return
+    times = _nearest(_times(path), times_us)
     video = Video(str(path))
-    known = _times(path)
-    reach = int(np.median(np.diff(known))) // 2 if len(known) > 1 else 500_000
-    nearest = known[np.abs(known[None] - times_us[:, None]).argmin(axis=1)]
-    for wanted, time in zip(times_us, nearest, strict=True):
-        if abs(int(wanted) - int(time)) > reach:
+    for time, near in zip(*times, strict=True):
+        if not near:
             yield None
             continue
         rect = (0, 0, video.width, video.height)
         yield to_rgb(next(video.regions([int(time)], rect)), video.colour)
 
 
+def _nearest(known: NDArray[np.int64], times_us: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The ``known`` time nearest to each of ``times_us``, and whether it is within half a usual interval."""
+    reach = int(np.median(np.diff(known))) // 2 if len(known) > 1 else 500_000
+    nearest = known[np.abs(known[None] - times_us[:, None]).argmin(axis=1)]
+    return nearest, np.abs(nearest - times_us) <= reach
+
+
 def _times(path: Path) -> NDArray[np.int64]:
-    return np.array([picture.pts_us for picture in Video(str(path))], np.int64)
+    try:
+        return np.array([picture.pts_us for picture in Video(str(path))], np.int64)
+    except Unreadable as error:
+        raise Unreadable(f"{path.name}: {error}") from None
 
 
 # --- NeRSemble
@@ -292,7 +327,7 @@ def _longest(videos: Sequence[Path], path: Path) -> NDArray[np.int64]:
         try:
             readable.append(_times(video))
         except Unreadable as error:
-            trouble = f"{video.name}: {error}"
+            trouble = str(error)
     if not readable:
         raise Unreadable(f"{path}: {trouble}")
     return max(readable, key=len)
@@ -332,7 +367,7 @@ def _plain_times(path: Path, calibration: Mapping[str, Any], serials: Sequence[s
     videos = [video for name in serials if (video := path / f"{name}.mp4").is_file()]
     if videos:
         return _longest(videos, path)
-    count = max((len(_stills(path / name)) for name in serials), default=0)
+    count = len(_names(path, serials))
     if count > 1 and "fps" not in calibration:
         raise Unreadable(f"{path / 'cameras.json'} has neither fps nor times_s, so nobody knows when its pictures were taken")
     rate = Fraction(calibration.get("fps", 1)).limit_denominator(1_000_000)
@@ -340,22 +375,46 @@ def _plain_times(path: Path, calibration: Mapping[str, Any], serials: Sequence[s
 
 
 def _plain_pictures(
-    path: Path, name: str, times_us: NDArray[np.int64], frames: Sequence[int]
+    path: Path, name: str, times_us: NDArray[np.int64], names: Sequence[str], frames: Sequence[int]
 ) -> Iterator[NDArray[np.uint8] | None]:
     if (path / f"{name}.mp4").is_file():
         yield from _frames_at(path / f"{name}.mp4", times_us[list(frames)])
         return
     stills = _stills(path / name)
     for frame in frames:
-        yield _still(stills, frame)
+        yield _still(stills, names, frame)
 
 
-def _stills(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*") if path.suffix.lower() in PICTURES)
+def _plain_masks(
+    path: Path, name: str, times_us: NDArray[np.int64], names: Sequence[str], frames: Sequence[int]
+) -> Iterator[NDArray[np.uint8] | None]:
+    """One for each picture of the camera, of the same name or, beside a video, in order; or none at all."""
+    masks, film = _stills(path / f"{name}.masks"), (path / f"{name}.mp4").is_file()
+    pictures = len(times_us) if film else len(_stills(path / name))
+    if masks and len(masks) != pictures:
+        raise Unreadable(f"{path / name}.masks has {len(masks)} masks for {pictures} pictures: give one for each, or none")
+    for frame in frames:
+        yield _still(masks, sorted(masks) if film else names, frame, cv2.IMREAD_GRAYSCALE)
 
 
-def _still(stills: Sequence[Path], frame: int, how: int = cv2.IMREAD_COLOR) -> NDArray[Any] | None:
-    return _read(stills[frame], how) if frame < len(stills) else None
+def _names(path: Path, serials: Sequence[str]) -> list[str]:
+    """Of the moments of a plain capture that has stills: those of one moment have the same name in every camera's folder.
+
+    So a picture that is missing leaves a gap, and those after it stay where they belong.
+    """
+    folders = [held for serial in serials if (held := _stills(path / serial))]
+    names = sorted({name for held in folders for name in held})
+    if len(names) > sum(map(len, folders)) // 2 and len(folders) > 1 and not set.intersection(*map(set, folders)):
+        raise Unreadable(f"{path}: the pictures of a moment have other names in each camera's folder: name them alike")
+    return names
+
+
+def _stills(folder: Path) -> dict[str, Path]:
+    return {path.stem: path for path in sorted(folder.glob("*")) if path.suffix.lower() in PICTURES}
+
+
+def _still(stills: Mapping[str, Path], names: Sequence[str], frame: int, how: int = cv2.IMREAD_COLOR) -> NDArray[Any] | None:
+    return _read(stills[names[frame]], how) if frame < len(names) and names[frame] in stills else None
 
 
 def _lens(camera: Mapping[str, Any]) -> _Lens | None:

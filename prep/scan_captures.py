@@ -98,8 +98,10 @@ def examine(path: str) -> Iterator[dict[str, Any]]:
             "stand_in": capture.stand_in,
         }
         yield {"sha256": capture.digest()}
-        first = next(capture.moments([0]))
-        height, width = first.pictures.shape[1:3]
+        seen = np.flatnonzero(capture.present(range(len(capture.times_us))).any(axis=1))
+        if not len(seen):
+            raise Unreadable("no camera has a picture")
+        height, width = next(capture.moments([int(seen[0])])).pictures.shape[1:3]
         steps = np.diff(capture.times_us)
         usual = float(np.median(steps)) if len(steps) else 40_000.0
         yield {

@@ -222,6 +222,8 @@ def _sound_of(take: Take) -> tuple[Track, int]:
 
     The clips of one take follow each other in one process, so that remembering the last take decodes each once.
     """
+    if take.layout and take.sound_path == take.path:
+        raise NoSound("the capture has no sound")
     track = decode_sound(take.sound_path)
     if take.sound_path == take.path or take.layout:
         return track, 0

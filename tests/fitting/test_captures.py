@@ -35,3 +35,20 @@ def test_a_mirrored_camera_is_refused(tmp_path: Path) -> None:
     (folder / "cameras.json").write_text(json.dumps(content))
     with pytest.raises(Unreadable, match=r"mine: .*rotation"):
         cameras_of(open_capture(folder), (W, H))
+
+
+@pytest.mark.parametrize("harm", ["no pose", "no number", "no intrinsics", "not finite"])
+def test_a_damaged_calibration_is_unreadable(harm: str, tmp_path: Path) -> None:
+    path = nersemble(tmp_path, "v1")
+    file = path.parents[1] / "camera_params.json"
+    content = json.loads(file.read_text())
+    serial = next(iter(content["world_2_cam"]))
+    if harm == "no intrinsics":
+        content["intrinsics"] = None
+    else:
+        content["world_2_cam"][serial] = {"no pose": None, "no number": [["x"] * 4] * 4, "not finite": [[float("nan")] * 4] * 4}[
+            harm
+        ]
+    file.write_text(json.dumps(content))
+    with pytest.raises(Unreadable, match="its cameras cannot be read"):
+        cameras_of(open_capture(path), (W, H))

@@ -105,6 +105,70 @@ def test_the_plain_layout_may_mix_stills_and_videos(tmp_path: Path) -> None:
             assert np.abs(moment.pictures[camera].astype(int) - grey(camera, frame)).max() <= 3
 
 
+def test_a_still_that_is_missing_leaves_a_gap_in_its_camera_alone(tmp_path: Path) -> None:
+    folder = plain(tmp_path / "mine")
+    (folder / "left" / "001.png").unlink()
+    capture = open_capture(folder)
+    assert capture.present(range(FRAMES))[:, 0].tolist() == [True, False, True]
+    moments = list(capture.moments(range(FRAMES)))
+    assert [bool(moment.present[0]) for moment in moments] == [True, False, True]
+    assert np.abs(moments[2].pictures[0].astype(int) - grey(0, 2)).max() <= 3
+
+
+def test_stills_that_are_named_otherwise_in_each_folder_are_refused(tmp_path: Path) -> None:
+    folder = plain(tmp_path / "mine")
+    for still in (folder / "left").iterdir():
+        still.rename(still.with_name(f"left_{still.name}"))
+    with pytest.raises(Unreadable, match="name them alike"):
+        open_capture(folder).present([0])
+
+
+def add_masks(folder: Path, camera: str, count: int = FRAMES) -> None:
+    """White from column 10 * frame + 10 on."""
+    (folder / f"{camera}.masks").mkdir()
+    for frame in range(count):
+        mask = np.zeros((H, W), np.uint8)
+        mask[:, 10 * frame + 10 :] = 255
+        cv2.imwrite(str(folder / f"{camera}.masks" / f"{frame:03d}.png"), mask)
+
+
+def test_the_plain_layout_may_have_masks_beside_stills_and_videos(tmp_path: Path) -> None:
+    folder = plain(tmp_path / "mine")
+    assert next(open_capture(folder).moments([0])).alpha is None
+    add_masks(folder, "left")
+    add_masks(folder, "right")
+    for frame, moment in zip((0, 2), open_capture(folder).moments([0, 2]), strict=True):
+        assert moment.alpha is not None
+        for camera in (0, 2):
+            assert (moment.alpha[camera] == 255).any(axis=0).argmax() == 10 * frame + 10
+            assert not moment.alpha[camera, :, : 10 * frame + 10].any()
+        assert (moment.alpha[1] == 255).all(), "a camera without masks is wanted whole"
+
+
+def test_masks_are_part_of_what_the_capture_is(tmp_path: Path) -> None:
+    folder = plain(tmp_path / "mine")
+    before = open_capture(folder).digest()
+    add_masks(folder, "left")
+    assert open_capture(folder).digest() != before
+
+
+@pytest.mark.parametrize("camera", ["left", "right"])
+def test_masks_that_are_not_as_many_as_the_pictures_are_refused(camera: str, tmp_path: Path) -> None:
+    folder = plain(tmp_path / "mine")
+    add_masks(folder, camera, FRAMES - 1)
+    with pytest.raises(Unreadable, match=rf"{camera}\.masks has 2 masks for 3 pictures"):
+        next(open_capture(folder).moments([0]))
+
+
+def test_a_camera_without_an_alpha_map_is_wanted_whole(v1: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "017"
+    shutil.copytree(v1.parents[1], copy)
+    (copy / "sequences" / "SEN-01-test" / "frame_00000" / "alpha_map-73fps" / f"cam_{SERIALS[4]}.png").unlink()
+    (moment,) = open_capture(copy / "sequences" / "SEN-01-test").moments([0])
+    assert moment.alpha is not None
+    assert [bool((alpha == 255).all()) for alpha in moment.alpha] == [camera == 4 for camera in range(16)]
+
+
 def test_a_bent_lens_is_made_straight(tmp_path: Path) -> None:
     folder = plain(tmp_path / "mine")
     content = json.loads((folder / "cameras.json").read_text())

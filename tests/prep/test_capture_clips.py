@@ -1,5 +1,6 @@
 """Captures become clips at a constant rate, by timestamps."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,10 @@ def second(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "sequences" / "SEN-01-test"
 
 
+def copied(second: Path, to: Path) -> Path:
+    return Path(shutil.copytree(second.parents[1], to / "017")) / "sequences" / second.name
+
+
 def take(path: Path, layout: str = "nersemble-v1") -> Take:
     return Take(open_capture(path).digest() if layout else "0" * 64, str(path), str(path / "audio.wav"), 1.0, layout)
 
@@ -49,6 +54,47 @@ def test_missing_cameras_are_counted(second: Path) -> None:
     assert outcome.clips is not None
     assert outcome.clips[0]["n_cameras"] == 2
     assert outcome.clips[0]["camera_share"] == pytest.approx(2 / 16)
+
+
+def test_frames_of_which_no_camera_has_a_picture_are_none(second: Path, tmp_path: Path) -> None:
+    path = copied(second, tmp_path)
+    for picture in path.glob("frame_0000[03]/*/*.png"):
+        picture.unlink()
+    outcome = CaptureClips().run(take(path))
+    assert isinstance(outcome, Done)
+    assert outcome.clips is not None
+    (clip,) = outcome.clips
+    assert clip["start_us"] == open_capture(path).times_us[2]
+    assert clip["frame_number"][0] == 2
+    for frame in path.glob("frame_*/*/*.png"):
+        frame.unlink()
+    assert CaptureClips().run(take(path)) == Rejected("no camera has a picture")
+
+
+def test_pictures_that_are_missing_for_long_are_no_clip(second: Path, tmp_path: Path) -> None:
+    path = copied(second, tmp_path)
+    for number in (30, 33, 36, 39):
+        shutil.rmtree(path / f"frame_{number:05d}")
+    outcome = CaptureClips().run(take(path))
+    assert isinstance(outcome, Rejected)
+    assert outcome.reason == "pictures are missing for too long"
+    assert (outcome.score, outcome.threshold) == (pytest.approx(15 / 73, abs=1e-5), 0.2)
+    assert isinstance(CaptureClips(max_gap_s=0.21).run(take(path)), Done)
+    assert isinstance(CaptureClips(max_frames=8).run(take(path)), Done), "the gap comes later"
+
+
+def test_which_cameras_are_there_is_known_without_reading_pictures(second: Path, tmp_path: Path) -> None:
+    path = copied(second, tmp_path)
+    (path / "frame_00003" / "images-2x-73fps" / f"cam_{RIG.serials[5]}.png").unlink()
+    (path / "frame_00006" / "images-2x-73fps" / f"cam_{RIG.serials[0]}.png").write_bytes(b"not a picture")
+    present = open_capture(path).present([0, 1, 2])
+    assert present.shape == (3, 16)
+    assert present[:, [0, 5]].tolist() == [[True, True], [True, False], [True, True]]
+    assert present.sum() == 5
+    mixed = open_capture(plain(tmp_path / "mine"))
+    (tmp_path / "mine" / "left" / "002.png").unlink()
+    assert mixed.present([0, 2]).tolist() == [[True, True, True], [False, True, True]]
+    assert [moment.present.tolist() for moment in mixed.moments([0, 2])] == mixed.present([0, 2]).tolist()
 
 
 def test_what_is_too_short_or_no_capture_is_rejected(tmp_path: Path) -> None:
