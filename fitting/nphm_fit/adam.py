@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fitting.nphm.compose import Nphm, Subject
-from fitting.nphm_fit.batch import Batch, terms
+from fitting.nphm_fit.batch import Batch, data, terms
 from fitting.nphm_fit.objective import Settings, trim_at
 
 _CHECK_EVERY = 25
@@ -28,8 +28,10 @@ def fit_with_adam(nphm: Nphm, subjects: Subject, batch: Batch, settings: Setting
         current = codes[frames].requires_grad_()
         points, present = part.sample(settings.points)
         limit = trim_at(settings, iteration / settings.iterations)
-        loss = terms(nphm, subjects, part, current, points, present, settings, limit).total(settings)
+        sizes, slopes = data(nphm, subjects, part, current, points, present, limit)
+        loss = terms(part, current, sizes, settings).total(settings)
         (gradient,) = torch.autograd.grad(loss.sum(), current)
+        gradient = gradient + settings.sdf * slopes
         for window, value in zip(active, loss.tolist(), strict=True):
             curves[window].append(value)
         moved = frames[free]

@@ -11,6 +11,9 @@ from torch import Tensor
 from fitting.nphm.compose import Nphm, Subject
 from fitting.nphm_fit.objective import Settings, Terms, distances, huber, of_frames
 
+_AT_ONCE = 20_000
+"""Points whose derivatives are asked for together."""
+
 
 class Batch(NamedTuple):
     """F frames of W windows, those of a window one after the other."""
@@ -60,16 +63,28 @@ class Batch(NamedTuple):
         return values.new_zeros(self.n_windows).index_add(0, self.window.to(values.device), values)
 
 
-def terms(
-    nphm: Nphm, subjects: Subject, batch: Batch, codes: Tensor, points: Tensor, present: Tensor, settings: Settings, limit: float
-) -> Terms:
-    """The loss's parts for ``codes`` (F, E) at sampled ``points`` (F, N, 3). Points further than ``limit`` are left out."""
-    sdf, counts = distances(nphm, points, codes, of_frames(subjects, batch.subject))
-    size = sdf.abs()
-    kept = counts & (size.detach() <= limit) & present[:, None]
-    of_frame = torch.where(kept, size, 0.0).sum(dim=1) / kept.sum(dim=1).clamp(min=1)
-    first = batch.neighbours
+def data(
+    nphm: Nphm, subjects: Subject, batch: Batch, codes: Tensor, points: Tensor, present: Tensor, limit: float
+) -> tuple[Tensor, Tensor]:
+    """For ``codes`` (F, E) and sampled ``points`` (F, N, 3): the mean absolute distance (F,) of those within ``limit``, 0 where
+    there are none, and its derivatives by the codes (F, E). Frames that are held are not asked: 0. A few frames at a time: that
+    bounds memory."""
+    sizes, slopes = codes.new_zeros(len(codes)), torch.zeros_like(codes)
+    for frames in (~batch.held).nonzero()[:, 0].split(max(1, _AT_ONCE // points.shape[1])):
+        own = codes[frames].detach().requires_grad_()
+        with torch.enable_grad():
+            sdf, counts = distances(nphm, points[frames], own, of_frames(subjects, batch.subject[frames]))
+            size = sdf.abs()
+            kept = counts & (size.detach() <= limit) & present[frames, None]
+            mean = torch.where(kept, size, 0.0).sum(dim=1) / kept.sum(dim=1).clamp(min=1)
+            (slopes[frames],) = torch.autograd.grad(mean.sum(), own)
+        sizes[frames] = mean.detach()
+    return sizes, slopes
+
+
+def terms(batch: Batch, codes: Tensor, sizes: Tensor, settings: Settings) -> Terms:
+    """The loss's parts for ``codes`` (F, E) whose points have the mean absolute distances ``sizes`` (F,)."""
+    first = batch.neighbours.to(codes.device)
     steps = huber(codes[first + 1] - codes[first], settings.huber).sum(dim=1)
     between = codes.new_zeros(len(codes)).index_add(0, first, steps)
-    sums = (batch.sum_by_window(values) for values in (of_frame, between, codes.square().sum(dim=1)))
-    return Terms(*sums)
+    return Terms(*(batch.sum_by_window(values) for values in (sizes, between, codes.square().sum(dim=1))))

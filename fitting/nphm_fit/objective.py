@@ -3,7 +3,7 @@
     L = λ_sdf Σ_i mean_k |SDF(S_i^k)| + λ_temp Σ_i ‖θ_{i+1} - θ_i‖_ε + λ_reg Σ_i ‖θ_i‖²
 
 over the frames i of a window, the points k of a sample of a frame's cloud, and codes θ. ‖·‖_ε is Huber's norm, summed over a
-code's entries; the paper does not say ε, nor whether the last norm is squared (``Settings``).
+code's entries; the paper says neither ε, nor whether squares are halved, nor whether the last norm is squared (``Settings``).
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ class Settings:
     late_step_size: float = 1e-4
     late: int = 300
     """Iteration from which on the late step size holds."""
-    newton_steps: int = 12
+    newton_steps: int = 8
     patience: float = 1e-3
-    """A window whose loss falls by less than this share over 25 iterations of Adam, or over a Gauss-Newton step, is done. 0
-    makes Adam take all iterations."""
+    """A window whose loss falls by less than this share over 25 iterations of Adam, or changes by less over a Gauss-Newton step
+    at the last distance of the trimming, is done. 0 makes all iterations or steps be taken."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -69,9 +69,9 @@ class Terms(NamedTuple):
 
 
 def huber(difference: Tensor, epsilon: float) -> Tensor:
-    """Huber's norm, entry by entry: d² / 2 up to ``epsilon``, then ε (|d| - ε / 2)."""
+    """Huber's norm, entry by entry: d² up to ``epsilon``, then ε (2 |d| - ε). Not halved, as the L2 term is not."""
     size = difference.abs()
-    return torch.where(size <= epsilon, 0.5 * size.square(), epsilon * (size - 0.5 * epsilon))
+    return torch.where(size <= epsilon, size.square(), epsilon * (2 * size - epsilon))
 
 
 def trim_at(settings: Settings, share: float) -> float:

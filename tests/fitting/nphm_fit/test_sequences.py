@@ -16,6 +16,7 @@ from fitting.nphm.roots import find_canonical
 from fitting.nphm_fit import Sequence, Settings, fit_sequences, jitter_of
 from tests.fitting.nphm.files import expression_shapes
 from tests.fitting.nphm.heads import fitted_head
+from tests.fitting.nphm.test_compose import mono_pair
 from tests.fitting.rule_weights import rule_state
 
 QUICK = Settings(points=400, window=4, overlap=1, trimming=((0.0, 0.2),), huber=0.05, newton_steps=8)
@@ -79,15 +80,37 @@ def test_gauss_newton_needs_a_tenth_of_the_evaluations_of_adam() -> None:
     codes = walk()
     given = clouds(Direction.backward, codes)
     nphm, subject, _ = head(Direction.backward)
-    newton = fit_sequences(nphm, subject, [Sequence(given, 0)], QUICK)[0]
+    asked: list[int] = []
+    with nphm.register_forward_hook(lambda *_: asked.append(1)):
+        (newton,) = fit_sequences(nphm, subject, [Sequence(given, 0)], QUICK)
     slow = Settings(
         method="adam", points=400, window=4, overlap=1, trimming=((0.0, 0.2),), iterations=100, late=80, step_size=0.02
     )
-    adam = fit_sequences(nphm, subject, [Sequence(given, 0)], slow)[0]
+    (adam,) = fit_sequences(nphm, subject, [Sequence(given, 0)], slow)
     for fast, reference in zip(newton.curves, adam.curves, strict=True):
-        # A step costs three evaluations: derivatives, and the loss before and after.
-        assert 3 * len(fast) <= 0.3 * len(reference)
+        assert len(fast) + 1 <= 0.1 * len(reference)
         assert fast[-1] <= 1.1 * reference[-1]
+    # Once a step for each of 4 and 3 frames that are free, once at the beginning, and once for the figures of all.
+    first, second = newton.curves
+    assert len(asked) == 4 * (len(first) + 1) + 3 * (len(second) + 1) + T
+
+
+def test_hyper_coordinates_are_fitted_too() -> None:
+    identity, expression = mono_pair()
+    nphm = Nphm(identity, expression).requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    subject = nphm.subject(0.1 * torch.randn(1, identity.code_size, generator=generator, dtype=torch.float64))
+    codes = 0.15 + 0.1 * walk()[:3].double()
+    points = 0.8 * torch.rand(1, 40_000, 3, generator=generator, dtype=torch.float64) - 0.4
+    given = [points[0, nphm(points, code[None], subject).sdf[0].abs() < 2e-4] for code in codes]
+    settings = Settings(points=200, temporal=1e-4, regularization=1e-7, trimming=((0.0, 0.1),), newton_steps=20)
+    (fit,) = fit_sequences(nphm, subject, [Sequence(given, 0)], settings)
+
+    def distance(codes: Tensor) -> float:
+        sizes = [nphm(cloud[None], code[None], subject).sdf.abs() for cloud, code in zip(given, codes, strict=True)]
+        return float(torch.cat(sizes, dim=1).mean())
+
+    assert distance(fit.codes) < 0.25 * distance(torch.zeros_like(codes))
 
 
 def test_the_temporal_term_takes_jitter_away() -> None:
@@ -152,6 +175,17 @@ def test_sequences_that_are_fitted_together_are_fitted_as_if_alone() -> None:
     together = fit_sequences(nphm, subject, [one, other], QUICK)
     for alone, fit in zip((one, other), together, strict=True):
         torch.testing.assert_close(fit.codes, fit_sequences(nphm, subject, [alone], QUICK)[0].codes, atol=2e-3, rtol=0)
+
+
+def test_what_a_window_needs_at_once_does_not_grow_with_its_frames() -> None:
+    nphm, subject, _ = head(Direction.backward)
+    sequence = [Sequence(clouds(Direction.backward, walk()), 0)]
+    for method in ("adam", "gauss_newton"):
+        settings = replace(QUICK, method=method, points=15_000, iterations=1, newton_steps=1, window=7)
+        asked: list[int] = []
+        with nphm.register_forward_hook(lambda _, given, __, asked=asked: asked.append(given[0][..., 0].numel())):
+            fit_sequences(nphm, subject, sequence, settings)
+        assert max(asked) <= 20_000
 
 
 def test_wrong_clouds_and_methods_are_refused() -> None:
