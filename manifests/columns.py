@@ -242,7 +242,11 @@ _TABLE = (
     _clip("flame_error_mm", "float32", "mean of flame_residual_mm", "flame", unit="mm"),
     _clip("flame_inlier_share", "float32", "mean of flame_inliers", "flame"),
     # NPHM, as the networks whose digests are in the manifest have it
-    _array("nphm_identity", "nphm", "float32", (1344,), "identity code", "nphm"),
+    _array("nphm_identity", "nphm", "float32", (1344,), "identity code", "identity"),
+    _clip(
+        "nphm_identity_error_mm", "float32", "median distance of neutral frames' points from its surface", "identity", unit="mm"
+    ),
+    _clip("nphm_identity_given", "int32", "1: the code was given, 0: it was fitted to the clip", "identity"),
     _array("nphm_expression", "nphm", "float32", ("T", 200), "expression codes", "nphm", rate="fps"),
     _array(
         "nphm_residual_mm",
@@ -257,9 +261,36 @@ _TABLE = (
     _array("nphm_inliers", "nphm", "float32", ("T",), "share of points that count", "nphm", rate="fps"),
     _array("nphm_converged", "nphm", "float32", ("T",), "share of points whose canonical place was found", "nphm", rate="fps"),
     _clip("nphm_error_mm", "float32", "mean of nphm_residual_mm", "nphm", unit="mm"),
+    _clip("nphm_inlier_share", "float32", "mean of nphm_inliers", "nphm"),
     _clip("jitter_mae", "float32", "mean absolute difference of neighbouring codes (FaceTalk, table 4)", "nphm"),
     _clip("jitter_rmse", "float32", "root mean squared difference of neighbouring codes", "nphm"),
     _clip("jitter_autocorrelation", "float32", "of code tracks with themselves a frame later (FaceTalk, figure 9)", "nphm"),
+    # meshes of some frames, K of them, and pictures of the fits
+    _array("mesh_frames", "meshes", "int32", ("K",), "which frames of the clip have a mesh", "meshes", encoding="zstd"),
+    _array(
+        "mesh_vertices",
+        "meshes",
+        "float32",
+        ("V", 3),
+        "of the NPHM meshes, one mesh after the other",
+        "meshes",
+        unit="m",
+        frame="world",
+    ),
+    _array("mesh_vertex_counts", "meshes", "int32", ("K",), "vertices of each mesh", "meshes", encoding="zstd"),
+    _array("mesh_faces", "meshes", "int32", ("N", 3), "triangles, which count their own mesh's vertices from 0", "meshes"),
+    _array("mesh_face_counts", "meshes", "int32", ("K",), "triangles of each mesh", "meshes", encoding="zstd"),
+    Column("fit_cameras", "meshes", "string", (), "cameras of fit_pictures, front and side, one a line", "meshes"),
+    _array(
+        "fit_pictures",
+        "meshes",
+        "uint8",
+        ("J",),
+        "JPEG files one after the other; of each mesh frame: fits in each camera, mesh alone",
+        "meshes",
+        encoding="raw",
+    ),
+    _array("fit_picture_sizes", "meshes", "int32", ("R",), "bytes of each picture", "meshes", encoding="zstd"),
     # audio
     _wave("wave", "mono sound, S = round(T·16000/fps)", "sound"),
     _wave("wave_clean", "amplified and denoised sound", "denoise"),

@@ -49,6 +49,13 @@ class ScanLayout(StrEnum):
     plain = "plain"
 
 
+class ExportLayout(StrEnum):
+    """What a dataset is exported as."""
+
+    facetalk_npz = "facetalk-npz"
+    nphm_identities = "nphm-identities"
+
+
 class RunnerName(StrEnum):
     """Where a build runs."""
 
@@ -267,6 +274,22 @@ def report(
 
 
 @app.command()
+def export(
+    dataset: Folder,
+    layout: Annotated[ExportLayout, typer.Option("--format", help="facetalk-npz, or nphm-identities: <person>.npy")],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="folder; by default one of the format's name in the dataset's")
+    ] = None,
+) -> None:
+    """Write a dataset in a layout that other programs read."""
+    from pipelines.export import export as run
+
+    folder = out or dataset / layout.value
+    count = run(dataset, layout.value, folder, lambda line: print(line, file=sys.stderr))
+    print(f"{count} {'people' if layout is ExportLayout.nphm_identities else 'clips'} in {folder}")
+
+
+@app.command()
 def quarantine(
     dataset: Folder,
     retry: Annotated[bool, typer.Option(help="forget what failed, so that the next build tries it again")] = False,
@@ -350,12 +373,39 @@ def assets_check(as_json: AsJson = False) -> None:
 @app.command()
 def demo(out: Out = Path("headloom-demo"), takes: Annotated[int, typer.Option(min=1)] = 4, workers: Workers = 0) -> None:
     """The whole road on takes that headloom makes itself: a few minutes, nothing to download."""
+    from pipelines import demo as parts
+
     print(f"recording {takes} takes of people who do not exist, in {out / 'takes'}")
     studio(out / "takes", takes=takes, workers=workers)
     run_build("talking_clips", [f"source={out / 'takes' / 'source.yaml'}"], out / "dataset", RunnerName.local, "", workers)
-    status(out / "dataset")
-    verify(out / "dataset")
-    report(out / "dataset", None)
+    _show_dataset(out / "dataset")
+
+    captures, dataset, untied = out / "captures", out / "facetalk", out / "facetalk-untied"
+    print(f"recording two of them with sixteen cameras, in {captures}")
+    studio(
+        captures,
+        takes=2,
+        people=2,
+        cameras=16,
+        layout=Layout.nersemble,
+        seconds=parts.SECONDS,
+        picture="x".join(map(str, parts.SIZE)),
+        models=out / "models",
+        workers=workers,
+    )
+    with registry.looking_in(out / "models"):
+        settings = parts.settings(captures)
+        run_build("facetalk_nphm", settings, dataset, RunnerName.local, "", workers)
+        print("fitting the same once more without the temporal term, to know what it brings: all that comes before is stored")
+        run_build("facetalk_nphm", parts.untied(settings, dataset), untied, RunnerName.local, "", workers)
+        parts.write_against_truth(dataset, untied, captures)
+    _show_dataset(dataset)
+
+
+def _show_dataset(dataset: Path) -> None:
+    status(dataset)
+    verify(dataset)
+    report(dataset, None)
 
 
 def _manifest(dataset: Path) -> DatasetManifest:

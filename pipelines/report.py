@@ -1,8 +1,8 @@
 """The report: one self-contained HTML page about a dataset, for the person who built it.
 
 The page is made from what lies in the dataset's folder. Histograms are made in ``report_scores``, pictures in
-``report_clips``; here are the tables. Whatever comes from data is escaped, and the page itself forbids scripts and
-loading.
+``report_clips``, fits in ``report_fits``; here are the tables. Whatever comes from data is escaped, and the page itself
+forbids scripts and loading.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from manifests.reader import Dataset
 from pipelines.build import RUN_FILE
 from pipelines.console import duration, size
 from pipelines.report_clips import contact_sheet
+from pipelines.report_fits import fits_section
 from pipelines.report_scores import gather_scores, number, scores_section
 
 QUARANTINE_ROWS = 200
@@ -41,13 +42,15 @@ def write_report(dataset: Path, page: Path) -> None:
     refused = _read_quarantine(dataset, manifest)
     run = _read_run(dataset)
     scores = gather_scores(data, refused)
+    fits = fits_section(data, refused)
     template = Template(resources.files("pipelines").joinpath("report.html").read_text("utf-8"))
     text = template.substitute(
         title=escape(f"{manifest.name} {manifest.version}"),
-        overview=_overview(data),
+        overview=_overview(data, with_fits=bool(fits)),
         account=_reuse(run, manifest) + _account_table(manifest, run),
         scores=scores_section(scores),
         clips=contact_sheet(data, [score for score in scores if score.telling and not score.fact]),
+        fits=f'<section id="fits">\n<h2>Fits</h2>\n{fits}\n</section>\n' if fits else "",
         quarantine=_quarantine(refused, manifest),
         provenance=_provenance(manifest),
     )
@@ -88,7 +91,7 @@ def _bar(parts: Iterable[tuple[str, int]], whole: int) -> str:
 # --- what the dataset is
 
 
-def _overview(data: Dataset) -> str:
+def _overview(data: Dataset, with_fits: bool) -> str:
     manifest = data.manifest
     sizes = _sizes(manifest)
     figures = {
@@ -113,7 +116,8 @@ def _overview(data: Dataset) -> str:
     }
     parts = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts.items() if value)
     tiles = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in figures.items())
-    places = {"account": "Account", "scores": "Scores", "clips": "Clips", "quarantine": "Quarantine", "provenance": "Provenance"}
+    places = {"account": "Account", "scores": "Scores", "clips": "Clips", **({"fits": "Fits"} if with_fits else {})}
+    places |= {"quarantine": "Quarantine", "provenance": "Provenance"}
     return "\n".join(
         [
             f"<h1>{escape(manifest.name)}<small>{escape(manifest.version)}</small></h1>",

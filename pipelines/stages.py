@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from fitting.cloud_stage import Clouds
 from fitting.flame_stage import FlameSequence
+from fitting.identity_stage import NphmIdentity
 from fitting.landmark_stage import Landmarks
+from fitting.mesh_stage import Meshes
 from fitting.nphm_stage import NphmExpression
 from manifests.stage import Stage
 from prep.capture_clips import CaptureClips
@@ -36,7 +38,9 @@ STAGES: dict[str, type[Stage]] = {
         Clouds,
         Landmarks,
         FlameSequence,
+        NphmIdentity,
         NphmExpression,
+        Meshes,
     )
 }
 """Stage classes by name."""

@@ -52,6 +52,34 @@ def dataset(takes: Path, headloom: Headloom) -> Path:
 
 
 @pytest.fixture(scope="session")
+def facetalk(tmp_path_factory: pytest.TempPathFactory, headloom: Headloom) -> Path:
+    """A folder with ``models``, a capture by sixteen cameras in ``rig``, and ``data``, which ``facetalk_nphm`` makes of it."""
+    folder = tmp_path_factory.mktemp("facetalk")
+    options = ("--takes", "1", "--people", "1", "--cameras", "16", "--layout", "nersemble-v1", "--seconds", "0.2", "--seed", "1")
+    headloom("studio", str(folder / "rig"), *options, "--size", "198x290", "--models", str(folder / "models"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HEADLOOM_MODELS", str(folder / "models"))
+        headloom("build", "facetalk_nphm", *facetalk_settings(folder), "--out", str(folder / "data"), "--workers", "1")
+    return folder
+
+
+def facetalk_settings(folder: Path, **more: object) -> list[str]:
+    """What makes the fixture's build small, and ``more``, where two underscores stand for a dot."""
+    settings = {
+        "source": folder / "rig" / "source.yaml",
+        "stages.clouds.points": 8000,
+        "stages.landmarks.noise_px": 0.3,
+        "stages.identity.identities": folder / "rig" / "identities",
+        "stages.nphm.points": 500,
+        "stages.nphm.window": 4,
+        "stages.meshes.count": 1,
+        "stages.meshes.resolution": 32,
+        **{name.replace("__", "."): value for name, value in more.items()},
+    }
+    return [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+
+
+@pytest.fixture(scope="session")
 def model_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with every head-model file in its official layout, under its official name, filled with random numbers."""
     from tests.fitting.official_files import WRITERS

@@ -20,7 +20,11 @@ from fitting.studio.render import render, visible
 from fitting.studio.rig import sixteen
 from fitting.studio.takes import Progress, work_in_children
 from fitting.studio.truth import MAPS, map_arrays, save_answers
+from manifests.atomic import whole_file
 from prep.colour import encode
+
+IDENTITIES = "identities"
+"""Folder of the people's identity codes beside the people."""
 
 _GRAIN = 0.6
 """Noise of the cameras, which are better than a telephone's."""
@@ -38,7 +42,8 @@ def record_captures(
     """Record ``takes`` by ``people`` in turn into ``folder``; returns the folders of the sequences.
 
     Beside each sequence ``SEN-NN-studio`` lie ``SEN-NN-studio.truth.npz`` and, of its middle frame as all cameras see it,
-    ``SEN-NN-studio.maps.npz`` (``fitting.studio.truth``). Cameras are spread over ``workers`` processes, by default one for each
+    ``SEN-NN-studio.maps.npz`` (``fitting.studio.truth``); ``identities/NNN.npy`` are the people's codes for the NPHM-like
+    networks, as the stage ``identity`` reads them. Cameras are spread over ``workers`` processes, by default one for each
     core; the bytes are the same for any number. Raises ``OSError`` when one goes wrong.
     """
     rig = sixteen(conditions.seed)
@@ -54,6 +59,8 @@ def record_captures(
         save_answers(path.with_suffix(".maps.npz"), {name: np.stack([seen[name] for seen in of_take]) for name in MAPS}, MAPS)
         truth = of_take[0]["answers"] | {"landmarks68_visible": np.stack([seen["visible"] for seen in of_take])}
         save_answers(path.with_suffix(".truth.npz"), truth)
+        with whole_file(folder / IDENTITIES / f"{take % people:03d}.npy") as file:
+            np.save(file, truth["nphm_identity"].astype(np.float32))
     held: dict[int, list[str]] = {}
     for take, path in enumerate(paths):
         held.setdefault(take % people, []).append(path.name)

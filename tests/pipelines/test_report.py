@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from manifests.columns import COLUMNS, family_columns
+from manifests.columns import COLUMNS, FAMILIES, family_columns
 from manifests.dataset import (
     DATASET_FILE,
     Account,
@@ -86,7 +86,7 @@ def write_dataset(
 ) -> None:
     """A dataset of these rows, in two parts, written through the public pieces; ``header`` changes its manifest."""
     made = set(rows[0]) if rows else {"clip_id", "n_frames", "face_size_px"}
-    families = [f for f in ("clips", "media", "audio", "face") if f == "clips" or any(COLUMNS[n].family == f for n in made)]
+    families = [f for f in FAMILIES if f == "clips" or any(COLUMNS[n].family == f for n in made)]
     parts = []
     for number, own in enumerate([rows[:3], rows[3:]]):
         files = {}
@@ -150,7 +150,7 @@ def report_of(folder: Path) -> str:
 class _Page(HTMLParser):
     """Elements and attributes of a page; raises when elements do not nest."""
 
-    void = {"meta", "img", "br"}
+    void = {"meta", "img", "br", "wbr"}
 
     def __init__(self, text: str) -> None:
         super().__init__()
