@@ -9,16 +9,17 @@ import numpy as np
 from pydantic import Field
 
 from manifests.assets import find
-from manifests.stage import Done, Needs, Outcome, Partial, Rejected, Stage, Take
+from manifests.stage import Done, Failed, Needs, Outcome, Partial, Rejected, Stage, Take
 from prep.capture import open_capture
 
 
 class Clouds(Stage):
     """A cloud for each frame of a clip, from the depth maps that came with the capture, or by stereo (FaceTalk, §5 and D).
 
-    ``method`` ``auto`` takes shipped depth where there is some. Pictures are matched at ``width`` pixels, or as wide as they are
-    where that is less. Depth outside ``near`` to ``far`` metres is dropped (NeRSemble's own loader keeps 0.8 to 1.4). Of more
-    than ``points`` points of a frame an even part is kept; frames with too few cameras get none.
+    ``method`` ``auto`` takes shipped depth where there is some, else ``stereo``, headloom's own; ``patch_match`` is COLMAP's on a
+    GPU, with a pycolmap that was built for it. Pictures are matched at ``width`` pixels, or as wide as they are where that is
+    less. Depth outside ``near`` to ``far`` metres is dropped (NeRSemble's own loader keeps 0.8 to 1.4). Of more than ``points``
+    points of a frame an even part is kept; frames with too few cameras get none.
 
     ``mask`` says what of the pictures is wanted: ``capture`` is what masks that came with them show, ``landmarks`` the hull of
     the face, ``parsing`` what a network takes for the face (``prep.face_parsing``); a frame that has no such mask gets no cloud.
@@ -39,13 +40,16 @@ class Clouds(Stage):
         "cloud_size",
     )
 
-    method: Literal["auto", "stereo", "shipped"] = "auto"
+    method: Literal["auto", "stereo", "patch_match", "shipped"] = "auto"
     mask: Literal["auto", "capture", "landmarks", "parsing", "none"] = "auto"
     width: int = Field(default=550, ge=64)
     near: float = Field(default=0.8, gt=0)
     far: float = Field(default=1.4, gt=0)
     least_views: int = Field(default=3, ge=1)
     points: int = Field(default=50_000, ge=100)
+
+    def gpus(self) -> float:
+        return 0.5 if self.method == "patch_match" else 0.0
 
     def models(self) -> tuple[str, ...]:
         return ("face-parsing",) if self.mask == "parsing" else ()
@@ -58,10 +62,13 @@ class Clouds(Stage):
         landmarks3d_valid: np.ndarray,
         partial: Partial,
     ) -> Outcome:
+        from fitting.stereo.colmap import why_no_patch_match
         from fitting.stereo.masks import masker
         from fitting.stereo.moments import cloud_of, packed, to_columns, unpacked
         from prep.face_parsing import load_face_parsing
 
+        if self.method == "patch_match" and (lacking := why_no_patch_match()):
+            return Failed("machine", lacking)
         capture = open_capture(Path(take.path))
         height, width = next(capture.moments([int(frame_number[0])])).pictures.shape[1:3]
         used = min(self.width, width)

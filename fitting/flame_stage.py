@@ -18,7 +18,7 @@ class FlameSequence(Stage):
     """
 
     name: ClassVar[str] = "flame"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     needs: ClassVar[Needs] = Needs(memory_mb=3000, grace_s=1800, patience=3600, pace=60.0, bytes_per_s=30_000)
     writes: ClassVar[tuple[str, ...]] = (
         "flame_identity",
@@ -31,7 +31,7 @@ class FlameSequence(Stage):
         "flame_inliers",
         "flame_error_mm",
         "flame_inlier_share",
-        "world_to_nphm",
+        "world_to_flame",
     )
 
     method: Literal["gauss_newton", "adam"] = "gauss_newton"
@@ -52,7 +52,7 @@ class FlameSequence(Stage):
         import torch
 
         from fitting.flame import Flame
-        from fitting.flame_fit import Settings, fit_sequence, to_nphm
+        from fitting.flame_fit import Settings, fit_sequence
         from fitting.stereo.moments import from_columns
 
         valid = torch.from_numpy(landmarks3d_valid.astype(bool))
@@ -74,7 +74,7 @@ class FlameSequence(Stage):
                 "flame_inliers": fit.inliers.numpy(),
                 "flame_error_mm": float(fit.residual_mm.nanmean()),
                 "flame_inlier_share": float(fit.inliers.mean()),
-                "world_to_nphm": to_nphm(fit).matrix().numpy(),
+                "world_to_flame": fit.similarity.inverse().matrix().numpy(),
             }
         )
 

@@ -65,37 +65,45 @@ def heights(points: Floats, corners: Floats) -> Floats:
 def head_clouds(
     points: np.ndarray,
     counts: np.ndarray,
-    world_to_nphm: np.ndarray,
+    world_to_flame: np.ndarray,
     head: FittedHead,
     reach_mm: float,
     near: Literal["face", "head"] = "face",
     frames: Sequence[int] | NDArray[np.int64] | None = None,
+    world_to_nphm: np.ndarray | None = None,
 ) -> list[Tensor]:
     """Clouds in NPHM's space, (N, 3) float32 each, of ``points`` (P, 3) in the world, ``counts`` (T,) of each frame.
 
-    Of all frames, or of ``frames``. Points stay that are within ``reach_mm`` of the fitted face, or of the whole head;
-    in NPHM's box; and on the face's side of the throat.
+    Of all frames, or of ``frames``; placed by ``world_to_nphm`` (T, 4, 4), or by FLAME alone. Points stay that are within
+    ``reach_mm`` of the fitted face, or of the whole head; in NPHM's box; and on the face's side of the throat.
     """
     import torch
     from scipy.spatial import cKDTree
 
     from fitting.nphm.compose import LOWER, UPPER
+    from fitting.space import NPHM_SCALE
 
     ends = np.cumsum(counts)
     clouds = []
     for frame in range(len(counts)) if frames is None else frames:
-        matrix, vertices = world_to_nphm[frame].astype(np.float64), head.vertices[frame]
-        own = points[ends[frame] - counts[frame] : ends[frame]] @ matrix[:3, :3].T + matrix[:3, 3]
-        own = own[((own >= LOWER) & (own <= UPPER)).all(axis=1)]
+        seen, vertices = points[ends[frame] - counts[frame] : ends[frame]].astype(np.float64), head.vertices[frame]
+        own = NPHM_SCALE * _moved(world_to_flame[frame], seen)
+        kept: NDArray[np.bool_] = np.all((own >= LOWER) & (own <= UPPER), axis=1)
         if head.numbered_as_flame:
             corners = vertices[list(THROAT)]
             side = np.sign(heights(vertices[head.face], corners).mean())
-            own = own[side * heights(own, corners) > 0]
-        if len(own):
+            kept &= side * heights(own, corners) > 0
+        if kept.any():
             tree = cKDTree(vertices[head.face] if near == "face" else vertices)
-            own = own[tree.query(own, distance_upper_bound=0.004 * reach_mm)[0] < np.inf]
-        clouds.append(torch.from_numpy(own.astype(np.float32)))
+            kept[kept] = tree.query(own[kept], distance_upper_bound=NPHM_SCALE * reach_mm / 1000)[0] < np.inf
+        placed = own[kept] if world_to_nphm is None else _moved(world_to_nphm[frame], seen[kept])
+        clouds.append(torch.from_numpy(placed.astype(np.float32)))
     return clouds
+
+
+def _moved(matrix: np.ndarray, points: Floats) -> Floats:
+    moved: Floats = points @ matrix[:3, :3].astype(np.float64).T + matrix[:3, 3].astype(np.float64)
+    return moved
 
 
 def neutral_frames(expression: np.ndarray, jaw: np.ndarray, counts: np.ndarray, frames: int) -> NDArray[np.int64]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from fitting.device import GPU_SHARE, Device, device_of
 from manifests.assets import find
 from manifests.stage import Done, Needs, Outcome, Partial, Stage
 
@@ -40,6 +41,7 @@ class NphmExpression(Stage):
     )
 
     composition: Literal["backward", "forward"] = "backward"
+    device: Device = "cpu"
     method: Literal["gauss_newton", "adam"] = "gauss_newton"
     iterations: int = Field(default=500, ge=1)
     window: int = Field(default=10, ge=1)
@@ -47,6 +49,9 @@ class NphmExpression(Stage):
     points: int = Field(default=5000, ge=10)
     temporal: float = Field(default=0.1, ge=0)
     reach_mm: float = Field(default=8.0, gt=0)
+
+    def gpus(self) -> float:
+        return GPU_SHARE if self.device == "cuda" else 0.0
 
     def models(self) -> tuple[str, ...]:
         network = "nphm-backward" if self.composition == "backward" else "nphm-expression"
@@ -60,6 +65,7 @@ class NphmExpression(Stage):
         flame_identity: np.ndarray,
         flame_expression: np.ndarray,
         flame_jaw: np.ndarray,
+        world_to_flame: np.ndarray,
         world_to_nphm: np.ndarray,
         partial: Partial,
     ) -> Outcome:
@@ -71,9 +77,11 @@ class NphmExpression(Stage):
 
         network = "nphm-backward" if self.composition == "backward" else "nphm-expression"
         head = Nphm(load_identity(find("nphm-identity"), find("nphm-anchors")), load_expression(find(network), self.composition))
-        subjects = head.subject(torch.from_numpy(np.asarray(nphm_identity, np.float32))[None])
+        device = device_of(self.device)
+        subjects = head.to(device).subject(torch.from_numpy(np.array(nphm_identity, np.float32))[None].to(device))
         flame = fitted_head(flame_identity, flame_expression, flame_jaw)
-        clouds = head_clouds(cloud_points, cloud_counts, world_to_nphm, flame, self.reach_mm)
+        seen = head_clouds(cloud_points, cloud_counts, world_to_flame, flame, self.reach_mm, world_to_nphm=world_to_nphm)
+        clouds = [cloud.to(device) for cloud in seen]
         settings = Settings(
             method=self.method,
             iterations=self.iterations,
@@ -90,17 +98,17 @@ class NphmExpression(Stage):
 
         def keep(_: int, window: Window, codes: Tensor) -> None:
             file = io.BytesIO()
-            np.save(file, codes.numpy())
+            np.save(file, codes.cpu().numpy())
             partial.write(f"window{window.first}.npy", file.getvalue())
 
         (fit,) = fit_sequences(head, subjects, [Sequence(clouds, 0)], settings, known, keep)
         jitter = fit.jitter
         return Done(
             {
-                "nphm_expression": fit.codes.numpy(),
-                "nphm_residual_mm": fit.residual_mm.numpy(),
-                "nphm_inliers": fit.inlier_share.numpy(),
-                "nphm_converged": fit.converged_share.numpy(),
+                "nphm_expression": fit.codes.cpu().numpy(),
+                "nphm_residual_mm": fit.residual_mm.cpu().numpy(),
+                "nphm_inliers": fit.inlier_share.cpu().numpy(),
+                "nphm_converged": fit.converged_share.cpu().numpy(),
                 "nphm_error_mm": float(fit.residual_mm.nanmean()),
                 "nphm_inlier_share": float(fit.inlier_share.mean()),
                 "jitter_mae": jitter.mae,

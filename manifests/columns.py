@@ -237,12 +237,29 @@ _TABLE = (
     _array("flame_translation", "flame", "float32", ("T", 3), "of FLAME's origin", "flame", unit="m", frame="world", rate="fps"),
     _array("flame_residual_mm", "flame", "float32", ("T",), "distance to matched points' planes", "flame", unit="mm", rate="fps"),
     _array("flame_inliers", "flame", "float32", ("T",), "share of the face that found a match", "flame", rate="fps"),
-    _array("world_to_nphm", "flame", "float64", ("T", 4, 4), "x_nphm = M x_world, homogeneous", "flame", rate="fps"),
+    _array(
+        "world_to_flame",
+        "flame",
+        "float64",
+        ("T", 4, 4),
+        "x_flame = M x_world, homogeneous, the head at rest",
+        "flame",
+        rate="fps",
+    ),
     _clip("flame_scale", "float32", "size of FLAME's metres in the capture's", "flame"),
     _clip("flame_error_mm", "float32", "mean of flame_residual_mm", "flame", unit="mm"),
     _clip("flame_inlier_share", "float32", "mean of flame_inliers", "flame"),
     # NPHM, as the networks whose digests are in the manifest have it
     _array("nphm_identity", "nphm", "float32", (1344,), "identity code", "identity"),
+    _array(
+        "world_to_nphm",
+        "nphm",
+        "float64",
+        ("T", 4, 4),
+        "x_nphm = M x_world, homogeneous: 4 world_to_flame, corrected by NPHM itself",
+        "identity",
+        rate="fps",
+    ),
     _clip(
         "nphm_identity_error_mm", "float32", "median distance of neutral frames' points from its surface", "identity", unit="mm"
     ),

@@ -119,7 +119,6 @@ class Needs:
     """
 
     cpus: float = 1.0
-    gpus: float = 0.0
     memory_mb: int = 300
     grace_s: float = 120.0
     patience: float = 60.0
@@ -165,6 +164,10 @@ class Stage(BaseModel):
     def models(self) -> tuple[str, ...]:
         """Names of the model files (see ``manifests.assets``) that these parameters use."""
         return ()
+
+    def gpus(self) -> float:
+        """Share of a GPU that these parameters ask for; a cluster gives workers that much of one."""
+        return 0.0
 
     def rates(self) -> Mapping[str, str]:
         """Rates of written columns that follow from these parameters instead of the table of columns."""

@@ -60,7 +60,7 @@ class RayRunner:
         self._wants = {
             # Half of what is declared: a pool that takes every logical CPU starves whatever else Ray has to run.
             "num_cpus": max(need.cpus for need in needs) * 0.5,
-            "num_gpus": max(need.gpus for need in needs),
+            "num_gpus": max(planned.stage.gpus() for planned in bench.plan.stages),
             "memory": max(need.memory_mb for need in needs) * 2**20,
         }
         environment = {"env_vars": WORKER_ENVIRONMENT}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from manifests.columns import COLUMNS
-from tests.conftest import ROOT, Headloom
+from tests.conftest import ROOT, Headloom, facetalk_settings
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -25,19 +25,27 @@ def commands() -> list[str]:
 
 def test_the_readme_shows_the_whole_road() -> None:
     named = {command.split()[1] for command in commands()}
-    assert named >= {"scan", "plan", "build", "verify", "report"}
+    assert named >= {"scan", "plan", "build", "verify", "report", "export"}
 
 
 def test_the_commands_of_the_readme_run(
-    takes: Path, model_files: Path, headloom: Headloom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    takes: Path, facetalk: Path, model_files: Path, headloom: Headloom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "manifests").symlink_to(ROOT / "manifests")
-    given = {"~/videos": str(takes), "~/FLAME2020/generic_model.pkl": str(model_files / "generic_model.pkl")}
-    monkeypatch.setenv("HEADLOOM_MODELS", str(tmp_path / "models"))
+    given = {
+        "~/videos": str(takes),
+        "~/FLAME2020/generic_model.pkl": str(model_files / "generic_model.pkl"),
+        "/data/nersemble": str(facetalk / "rig"),
+    }
+    # As small as the fixture's build, whose results serve again.
+    small = facetalk_settings(facetalk, source="nersemble.yaml", store=facetalk / "data" / ".store")
     for command in commands():
+        of_captures = "facetalk" in command
+        monkeypatch.setenv("HEADLOOM_MODELS", str((facetalk if of_captures else tmp_path) / "models"))
         arguments = [given.get(word, word) for word in shlex.split(command)[1:]]
-        headloom(*arguments, cwd=tmp_path)
+        headloom(*arguments, *(small if "facetalk_nphm" in arguments else ()), cwd=tmp_path)
     assert (tmp_path / "data" / "clips" / "report.html").is_file()
+    assert list((tmp_path / "data" / "facetalk" / "facetalk-npz").iterdir())
 
 
 def test_the_python_of_the_readme_runs(dataset: Path, model_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,13 @@
-"""One person's identity code out of clouds of nearly neutral frames, where nobody gave one.
+"""One person's identity code out of clouds of nearly neutral frames, where nobody gave one, and where NPHM's head is in them.
 
 NPHM's own way of fitting (Giebenhain et al., CVPR 2023, §4), for several frames at once: with S = I ∘ E the networks, an identity
 code z = mean + std · u and a small expression code θ_i for each frame i,
 
     L = λ_sdf / N Σ_i mean_k |SDF(S_i^k; z, θ_i)| + λ_id ‖u‖² / C + λ_reg / N Σ_i ‖θ_i‖²
 
-over the points k of a fresh sample of each of N clouds. Points beyond the schedule of ``trimming`` are left out.
+over the points k of a fresh sample of each of N clouds. Points beyond the schedule of ``trimming`` are left out. A fit of FLAME
+puts the clouds in NPHM's space only about right, for the size of its head and its shape are hard to tell apart. So the points are
+moved by a similarity that is the same for all frames and is found along with the codes.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from torch import Tensor
 
 from fitting.nphm.compose import Nphm
 from fitting.nphm_fit.objective import Settings, distances
+from fitting.rotations import axis_angle_to_matrix
+from fitting.similarity import Similarity
 
 _MILLIMETRES = 250.0
 """In a unit of NPHM's."""
@@ -36,6 +40,8 @@ class IdentitySettings:
     """Of u, whose numbers are of size 1; falls to a hundredth along half a cosine."""
     expression_step: float = 0.01
     """Of the expression codes, likewise; 0 keeps them at zero."""
+    placement_step: float = 0.002
+    """Of the similarity: logarithm of its scale, radians, NPHM units; 0 leaves the points where they are."""
     sdf: float = 10.0
     identity: float = 0.005
     """λ_id."""
@@ -52,6 +58,8 @@ class IdentityFit(NamedTuple):
     """(C,)."""
     expressions: Tensor
     """(N, E)."""
+    placement: Similarity
+    """() float64: to where the clouds' points belong."""
     residual_mm: Tensor
     """(N,) median distance of a cloud's points from the surface; NaN where there are none."""
     curve: list[float]
@@ -67,10 +75,10 @@ def fit_identity(
 ) -> IdentityFit:
     """The identity code that explains ``clouds``, (N, 3) each, of one person in NPHM's space.
 
-    ``statistics`` are mean and standard deviation (C,) of a population's codes (``load_code_statistic``); without them they are
-    taken for 0 and 1 / √C, since codes have a length of about 1. A ``code`` (C,) that is known is kept, and only expressions are
-    fitted: that tells how well it explains the clouds. Clouds without points say nothing. Raises ``ValueError`` when none has
-    any, and for clouds of other shapes or with numbers that are not finite.
+    The clouds may be a little beside their place, in all frames alike. ``statistics`` are mean and standard deviation (C,) of a
+    population's codes (``load_code_statistic``); without them they are taken for 0 and 1 / √C, since codes have a length of
+    about 1. A ``code`` (C,) that is known is kept, and only the place and expressions are fitted. Clouds without points say
+    nothing. Raises ``ValueError`` when none has any, and for clouds of other shapes or with numbers that are not finite.
     """
     settings = settings or IdentitySettings()
     _check(clouds)
@@ -82,7 +90,10 @@ def fit_identity(
     seen = [number for number, cloud in enumerate(clouds) if len(cloud)]
     free = torch.zeros_like(mean)
     expressions = weight.new_zeros(len(seen), nphm.expression.n_expression)
+    pose = weight.new_zeros(7)
     moving = [(expressions, settings.expression_step)] if settings.expression_step else []
+    if settings.placement_step:
+        moving.append((pose, settings.placement_step))
     if code is None:
         moving.append((free, settings.step_size))
     else:
@@ -93,7 +104,7 @@ def fit_identity(
     generator = torch.Generator().manual_seed(settings.seed)
     curve = []
     for iteration in range(settings.iterations if moving else 0):
-        points = torch.stack([_drawn(clouds[number], settings.points, generator) for number in seen])
+        points = _placement(pose).apply(torch.stack([_drawn(clouds[number], settings.points, generator) for number in seen]))
         subject = nphm.subject((mean + std * free)[None])
         sdf, counts = distances(nphm, points, expressions, subject)
         distance = sdf.abs()
@@ -109,8 +120,14 @@ def fit_identity(
         curve.append(float(loss.detach()))
     found = weight.new_zeros(len(clouds), nphm.expression.n_expression)
     found[seen] = expressions.detach()
-    fitted = (mean + std * free).detach()
-    return IdentityFit(fitted, found, _residuals(nphm, clouds, fitted, found, settings), curve)
+    fitted, place = (mean + std * free).detach(), _placement(pose.detach().double())
+    placed = [place.apply(cloud.double()).to(weight) for cloud in clouds]
+    return IdentityFit(fitted, found, place, _residuals(nphm, placed, fitted, found, settings), curve)
+
+
+def _placement(pose: Tensor) -> Similarity:
+    """From the logarithm of the scale, an axis-angle and a shift, (7,)."""
+    return Similarity(pose[0].exp(), axis_angle_to_matrix(pose[1:4]), pose[4:])
 
 
 def _falling(share: float) -> float:

@@ -15,6 +15,8 @@ from fitting.stereo.sources import choose_sources, shows_something
 from fitting.stereo.views import Cloud, DepthMaps, Views, check, check_maps
 from fitting.stereo.workspace import read_cloud, read_maps, write_maps, write_workspace
 
+_NO_CUDA = "COLMAP's PatchMatch takes CUDA, which this pycolmap was built without: install pycolmap-cuda12, or use depth_maps"
+
 
 def pycolmap() -> Any:
     """The module. Raises ``ImportError`` that says what to install."""
@@ -22,6 +24,14 @@ def pycolmap() -> Any:
         return importlib.import_module("pycolmap")
     except ImportError:
         raise ImportError("COLMAP's dense stereo and fusion need pycolmap: pip install 'headloom[stereo]'") from None
+
+
+def why_no_patch_match() -> str:
+    """What ``patch_match`` lacks here; empty where it can run."""
+    try:
+        return "" if pycolmap().has_cuda else _NO_CUDA
+    except ImportError as error:
+        return str(error)
 
 
 def patch_match(
@@ -40,8 +50,7 @@ def patch_match(
     """
     module = pycolmap()
     if not module.has_cuda:
-        told = "COLMAP's PatchMatch takes CUDA, which this pycolmap was built without: install pycolmap-cuda12, or use depth_maps"
-        raise RuntimeError(told)
+        raise RuntimeError(_NO_CUDA)
     near, far = depth_range
     usable = shows_something(check(views).pictures)
     distance = 2 / (1 / near + 1 / far)

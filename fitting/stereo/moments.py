@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import tempfile
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 
 from fitting.captures import cameras_of
 from fitting.stereo.cleaning import clean, clean_maps
+from fitting.stereo.colmap import patch_match
 from fitting.stereo.fusion import fuse
 from fitting.stereo.masks import Masker, Masks
 from fitting.stereo.shipped import from_shipped
@@ -17,7 +20,7 @@ from fitting.stereo.sweep import depth_maps
 from fitting.stereo.views import Cloud, Views
 from prep.capture import Capture, Moment
 
-Method = Literal["auto", "stereo", "shipped"]
+Method = Literal["auto", "stereo", "patch_match", "shipped"]
 
 
 def cloud_of(
@@ -30,7 +33,8 @@ def cloud_of(
     least_views: int,
     points: int,
 ) -> Cloud:
-    """The cloud of a ``moment``: from the depth maps that came with it (``auto`` where there are some), or by stereo.
+    """The cloud of a ``moment``: from the depth maps that came with it (``auto`` where there are some), or by stereo, headloom's
+    own or COLMAP's ``patch_match``.
 
     Only what the ``masker``'s masks show; where it has none there are no points, and without a masker all is taken. Cameras
     without a picture are left out; with too few left there are no points. Of more than ``points`` an even part is kept.
@@ -48,6 +52,9 @@ def cloud_of(
     if shipped:
         assert moment.depth is not None
         maps = from_shipped(views, moment.depth[there], depth_range=depth_range)
+    elif method == "patch_match":
+        with tempfile.TemporaryDirectory() as folder:
+            maps = patch_match(views, Path(folder), depth_range=depth_range)
     else:
         maps = depth_maps(views, depth_range=depth_range)
     cloud = fuse(views, clean_maps(views, maps, depth_range=depth_range), least_views=least_views)

@@ -253,12 +253,12 @@ def _onto_surface(head: Nphm, subject: Subject, expression: Tensor, points: Tens
     return points
 
 
-def depth_median_mm(capture_path: Path, size: tuple[int, int], depth_range: tuple[float, float] = (0.8, 1.4)) -> float:
-    """Median error of stereo's depth on skin, in the frame of a studio capture whose true maps lie beside it, at their ``size``
-    (width, height)."""
+def depth_median_mm(capture_path: Path, depth_range: tuple[float, float] = (0.8, 1.4)) -> float:
+    """Median error of stereo's depth on skin, in the frame of a studio capture whose true maps lie beside it."""
     capture = open_capture(capture_path)
     with np.load(capture_path.with_name(capture_path.name + ".maps.npz"), allow_pickle=False) as held:
         depth, labels = held["depth"], held["labels"]
+    size = depth.shape[2], depth.shape[1]
     middle = len(capture.times_us) // 2
     moment = next(capture.moments([middle], size))
     masks = None if moment.alpha is None else moment.alpha > 127

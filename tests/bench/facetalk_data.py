@@ -40,11 +40,11 @@ def built(folder: Path) -> dict[str, float]:
     layout = Layout.nersemble
     studio(captures, PEOPLE, PEOPLE, 16, layout, SECONDS, picture, 0, None, 1.0, folder / "models", 0)
     with looking_in(folder / "models"):
-        settings = [*demo.settings(captures), "stages.clouds.points=50000"]
+        settings = [*demo.settings(captures), "stages.clouds.points=50000", "stages.meshes.resolution=128"]
         run_build("facetalk_nphm", settings, dataset, RunnerName.local, "", 0)
         run_build("facetalk_nphm", demo.untied(settings, dataset), untied, RunnerName.local, "", 0)
         figures = judge(Dataset(dataset), captures, Dataset(untied))
-    depths = [depth_median_mm(capture, SIZE) for capture in find_captures(captures)]
+    depths = [depth_median_mm(capture) for capture in find_captures(captures)]
     work = {row["stage"]: row["seconds"] for row in json.loads((dataset / "run.json").read_text())["stages"]}
     frames = Dataset(dataset).manifest.frames
     seconds = {f"{name}_s_per_frame": work[name] / frames for name in ("clouds", "landmarks", "flame", "nphm", "meshes")}

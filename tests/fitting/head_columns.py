@@ -33,6 +33,7 @@ def head_columns(number: int, frames: int, *, points: int = 3000, start: float =
         "flame_identity": identity.astype(np.float32),
         "flame_expression": expression_code(spoken.expression).astype(np.float32),
         "flame_jaw": np.asarray(spoken.jaw, np.float32),
+        "world_to_flame": np.repeat(np.eye(4)[None], frames, axis=0),
         "world_to_nphm": np.repeat(np.diag([4.0, 4.0, 4.0, 1.0])[None], frames, axis=0),
     }
 

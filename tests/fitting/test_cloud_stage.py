@@ -3,12 +3,14 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
 from fitting.cloud_stage import Clouds
+from fitting.stereo import colmap
 from fitting.stereo.moments import from_columns, packed, to_columns, unpacked
 from fitting.stereo.views import Cloud
 from fitting.studio.acting import Conditions
@@ -17,7 +19,7 @@ from fitting.studio.family import HeadFamily
 from fitting.studio.people import PICTURED
 from fitting.studio.truth import LABELS
 from manifests.document import ManifestError
-from manifests.stage import Done, Outcome, Rejected, Take
+from manifests.stage import Done, Failed, Outcome, Rejected, Take
 from pipelines.plan import make_plan
 from tests.pipelines.test_plan import recipe
 
@@ -176,3 +178,11 @@ def test_clouds_survive_their_columns_and_their_bytes() -> None:
         np.testing.assert_allclose(before.normals, after.normals, atol=0.01)
         np.testing.assert_array_equal(before.colours, after.colours)
         assert unpacked(packed(before)).points.tolist() == before.points.tolist()
+
+
+def test_patch_match_without_a_gpu_says_what_is_lacking(take: Take, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(colmap, "pycolmap", lambda: SimpleNamespace(has_cuda=False))
+    outcome = run(Clouds(method="patch_match"), take, np.arange(2))
+    assert isinstance(outcome, Failed)
+    assert outcome.kind == "machine"
+    assert "pycolmap-cuda12" in outcome.message

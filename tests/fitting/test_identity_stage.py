@@ -30,7 +30,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def run(stage: NphmIdentity, person: str = "002") -> Outcome:
-    return stage.run(person, **head_columns(2, 4))
+    given = {"person": person, **head_columns(2, 4)}
+    return stage.run(**{name: given[name] for name in stage.reads()})
 
 
 def columns(outcome: Outcome) -> dict[str, Any]:

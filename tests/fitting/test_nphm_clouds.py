@@ -78,7 +78,7 @@ def test_only_the_box_of_heads_bounds_a_cloud_where_the_throat_is_not_known(
     columns = head_columns(2, 2)
     head = fitted_head(columns["flame_identity"], columns["flame_expression"], columns["flame_jaw"])
     assert not head.numbered_as_flame, "the studio numbers vertices in its own way"
-    near_head = head_clouds(columns["cloud_points"], columns["cloud_counts"], columns["world_to_nphm"], head, 1000.0, "head")[0]
+    near_head = head_clouds(columns["cloud_points"], columns["cloud_counts"], columns["world_to_flame"], head, 1000.0, "head")[0]
     assert columns["cloud_points"][:, 1].min() < -0.15
     assert near_head.numpy()[:, 1].min() >= -0.5
     assert len(near_head) > 0.6 * columns["cloud_counts"][0]
@@ -93,7 +93,7 @@ def test_a_file_that_numbers_its_throat_as_flame_does_is_cut_there(
     head = fitted_head(columns["flame_identity"], columns["flame_expression"], columns["flame_jaw"])
     assert head.numbered_as_flame
     np.testing.assert_allclose(head.vertices[0, list(THROAT)].mean(axis=0), 4 * places.mean(axis=0), atol=0.1)
-    given = columns["cloud_points"], columns["cloud_counts"], columns["world_to_nphm"]
+    given = columns["cloud_points"], columns["cloud_counts"], columns["world_to_flame"]
     clouds = head_clouds(*given, head, 1000.0, "head")
     uncut = head_clouds(*given, head._replace(numbered_as_flame=False), 1000.0, "head")
     for cloud, whole, vertices in zip(clouds, uncut, head.vertices, strict=True):

@@ -12,6 +12,8 @@ from torch import Tensor
 from fitting.nphm import Nphm
 from fitting.nphm.expression import Direction, ExpressionNetwork
 from fitting.nphm_fit import IdentitySettings, fit_identity
+from fitting.rotations import axis_angle_to_matrix
+from fitting.similarity import Similarity
 from fitting.studio.family import HeadFamily
 from fitting.studio.nphm_errors import visible
 from fitting.studio.nphm_file import TABLED_PEOPLE, TRAINING_PEOPLE, nphm_identity
@@ -33,9 +35,11 @@ def statistics() -> tuple[Tensor, Tensor]:
     return table.mean(dim=0), table.std(dim=0)
 
 
-def face_mm(truth: Spoken, code: Tensor) -> float:
-    """Mean distance of the true faces' vertices from the surface of ``code`` (C,) with the true expressions."""
-    inside = torch.from_numpy(truth.skin[:, visible(head_surface())["face"]]).float()
+def face_mm(truth: Spoken, code: Tensor, placement: Similarity | None = None) -> float:
+    """Mean distance of the true faces' vertices, brought to their place, from the surface of ``code`` (C,) with the true
+    expressions."""
+    skin = torch.from_numpy(truth.skin[:, visible(head_surface())["face"]])
+    inside = (placement.apply(skin) if placement else skin).float()
     with torch.no_grad():
         return 250 * float(truth.head(inside, truth.codes, truth.head.subject(code[None])).sdf.abs().mean())
 
@@ -55,8 +59,9 @@ def test_the_fitted_code_explains_a_face_as_well_as_the_true_one() -> None:
     truth = spoken(PERSON, 2, start=NEUTRAL_S, points=4000)
     true = torch.from_numpy(nphm_identity(HeadFamily(PICTURED).people(PERSON + 1)[PERSON])).float()
     fit = fit_identity(truth.head, truth.clouds, replace(QUICK, iterations=120, points=250), statistics())
-    assert face_mm(truth, fit.code) < face_mm(truth, true)
-    assert face_mm(truth, fit.code) < 0.3 * face_mm(truth, statistics()[0])
+    found = face_mm(truth, fit.code, fit.placement)
+    assert found < face_mm(truth, true)
+    assert found < 0.3 * face_mm(truth, statistics()[0])
     assert fit.residual_mm.max() < 0.4
     assert fit.code.shape == (1344,)
     assert fit.expressions.shape == (2, 200)
@@ -73,9 +78,22 @@ def test_both_compositions_are_fitted(direction: Direction) -> None:
     assert sum(fit.curve[-5:]) < 0.3 * sum(fit.curve[:5])
 
 
+def test_clouds_that_are_beside_their_place_are_brought_onto_the_surface() -> None:
+    nphm, code, surface = egg(Direction.backward)
+    turn = axis_angle_to_matrix(torch.tensor([0.01, -0.015, 0.01]))
+    aside = Similarity(torch.tensor(1.012), turn, torch.tensor([0.006, -0.004, 0.008]))
+    clouds = [aside.apply(surface[::2]), aside.apply(surface[1::2])]
+    fit = fit_identity(nphm, clouds, replace(QUICK, iterations=120), code=code)
+    left = fit_identity(nphm, clouds, replace(QUICK, placement_step=0.0), code=code)
+    back = fit.placement.apply(clouds[0].double())
+    assert (back - surface[::2]).norm(dim=1).mean() < 0.2 * (clouds[0] - surface[::2]).norm(dim=1).mean()
+    assert fit.residual_mm.max() < 0.3 * left.residual_mm.min()
+    assert torch.equal(left.placement.matrix(), torch.eye(4, dtype=torch.float64))
+
+
 def test_a_known_code_is_kept_and_judged() -> None:
     nphm, code, surface = egg(Direction.backward)
-    fit = fit_identity(nphm, [surface, surface + 0.02], QUICK, code=code)
+    fit = fit_identity(nphm, [surface, surface + 0.02], replace(QUICK, placement_step=0.0), code=code)
     assert torch.equal(fit.code, code)
     assert fit.residual_mm[0] < 0.2
     assert fit.residual_mm[1] > 4 * fit.residual_mm[0]
@@ -87,7 +105,7 @@ def test_outliers_are_left_out() -> None:
     cloud = torch.cat([surface, surface[::2] + torch.tensor([0.0, 0.0, 0.12])])
 
     def error_mm(trimming: tuple[tuple[float, float], ...]) -> float:
-        settings = replace(QUICK, iterations=100, step_size=0.05, trimming=trimming)
+        settings = replace(QUICK, iterations=100, step_size=0.05, placement_step=0.0, trimming=trimming)
         found = fit_identity(nphm, [cloud], settings, (mean, torch.full_like(code, 0.05))).code
         return 250 * float(nphm(surface[None], torch.zeros(1, 6), nphm.subject(found[None])).sdf.abs().mean())
 
