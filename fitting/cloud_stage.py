@@ -29,7 +29,7 @@ class Clouds(Stage):
     """
 
     name: ClassVar[str] = "clouds"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     needs: ClassVar[Needs] = Needs(memory_mb=3000, grace_s=600, patience=3600, pace=800.0, bytes_per_s=30_000_000)
     writes: ClassVar[tuple[str, ...]] = (
         "cloud_points",
@@ -38,6 +38,7 @@ class Clouds(Stage):
         "cloud_views",
         "cloud_counts",
         "cloud_size",
+        "cloud_share",
     )
 
     method: Literal["auto", "stereo", "patch_match", "shipped"] = "auto"
@@ -95,4 +96,5 @@ class Clouds(Stage):
         columns = to_columns([clouds[int(frame)] for frame in frame_number])
         if not columns["cloud_counts"].any():
             return Rejected("no surface was found in any frame")
-        return Done({**columns, "cloud_size": float(np.mean(columns["cloud_counts"].astype(float)))})
+        counts = columns["cloud_counts"].astype(float)
+        return Done({**columns, "cloud_size": float(counts.mean()), "cloud_share": float((counts > 0).mean())})

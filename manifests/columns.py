@@ -199,6 +199,7 @@ _TABLE = (
     _array("cloud_views", "cloud", "uint8", ("P",), "how many cameras agree", "clouds", encoding="zstd"),
     _array("cloud_counts", "cloud", "int32", ("T",), "points of each frame", "clouds", rate="fps"),
     _clip("cloud_size", "float32", "points of a frame, mean", "clouds"),
+    _clip("cloud_share", "float32", "frames that have a cloud", "clouds"),
     # landmarks in space
     _array(
         "landmarks3d",

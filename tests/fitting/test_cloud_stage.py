@@ -74,7 +74,7 @@ def test_shipped_depth_gives_points_on_the_surface(take: Take) -> None:
     outcome = run(Clouds(points=2000), take, np.array([0, 2, 2]))
     assert isinstance(outcome, Done)
     assert outcome.columns["cloud_counts"].tolist() == [2000, 2000, 2000]
-    columns = {name: outcome.columns[name] for name in outcome.columns if name != "cloud_size"}
+    columns = {name: outcome.columns[name] for name in outcome.columns if name not in ("cloud_size", "cloud_share")}
     vertices = answers(take)["vertices"]
     for cloud, frame in zip(from_columns(**columns), (0, 2, 2), strict=True):
         distances = cKDTree(vertices[frame]).query(cloud.points)[0]

@@ -310,6 +310,7 @@ def test_where_the_person_is_gone_nothing_is_claimed(built: Built) -> None:
     assert 0 < here.sum() < clip["n_frames"]
     assert clip["landmarks3d_valid"].any(axis=1).tolist() == here.tolist()
     assert (clip["cloud_counts"] > 0).tolist() == here.tolist()
+    assert clip["cloud_share"] == pytest.approx(here.mean())
 
 
 def test_quiet_sound_is_measured_and_brought_back(built: Built) -> None:
