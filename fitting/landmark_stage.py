@@ -9,6 +9,7 @@ from zipfile import BadZipFile
 import numpy as np
 from pydantic import Field
 
+from fitting.device import GPU_SHARE, Device, device_of
 from manifests.stage import Done, Needs, Outcome, Partial, Rejected, Stage, Take, Unreadable
 from prep.capture import Capture, open_capture
 from prep.detect import DetectorName
@@ -47,10 +48,14 @@ class Landmarks(Stage):
 
     source: Literal["annotations", "face-alignment"] = "annotations"
     noise_px: float = Field(default=0.0, ge=0)
+    device: Device = "cpu"
     detector: DetectorName = "cascade"
     looks_per_second: float = Field(default=4.0, gt=0)
     width: int = Field(default=550, ge=64)
     least_confidence: float = Field(default=0.2, ge=0, le=1)
+
+    def gpus(self) -> float:
+        return GPU_SHARE if self.device == "cuda" else 0.0
 
     def models(self) -> tuple[str, ...]:
         if self.source == "annotations":
@@ -140,7 +145,7 @@ class Landmarks(Stage):
         kept = {number: partial.read(f"{number}.npz") for number in frames.tolist()}
         made = {number: unpacked(data) for number, data in kept.items() if data is not None}
         missing = [number for number, data in kept.items() if data is None]
-        find_landmarks = load_fan()
+        find_landmarks = load_fan(device_of(self.device).type)
         for number, moment in zip(missing, capture.moments(missing, size), strict=True):
             there = np.where(moment.present[:, None], boxes[np.searchsorted(frames, number)], np.nan)
             made[number] = find_landmarks(moment.pictures, there)

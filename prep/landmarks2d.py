@@ -116,12 +116,12 @@ def decode(heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @lru_cache(maxsize=1)
-def load_fan() -> Landmarker:
+def load_fan(device: str = "cpu") -> Landmarker:
     """FAN with the weights of the model file ``fan``, once in a process. Raises as ``read_fan``, and ``MissingAsset``."""
-    return Landmarker(read_fan(find("fan")))
+    return Landmarker(read_fan(find("fan"), device))
 
 
-def read_fan(path: Path) -> Network:
+def read_fan(path: Path, device: str = "cpu") -> Network:
     """The network 2D-FAN-4 with the weights in ``path``, read with ``weights_only``. Needs the package face-alignment.
 
     Raises ``manifests.model_file.WrongModelFile`` for a file that holds something else.
@@ -132,8 +132,8 @@ def read_fan(path: Path) -> Network:
 
     network = FAN(4)
     load_state(network, load_weights(path), path)
-    network.eval()
-    return lambda crops: network(crops)[-1]
+    network.eval().to(device)
+    return lambda crops: network(crops.to(device))[-1].cpu()
 
 
 def packed(found: Landmarks2d) -> bytes:

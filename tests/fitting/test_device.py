@@ -6,6 +6,7 @@ import torch
 from fitting.cloud_stage import Clouds
 from fitting.device import device_of
 from fitting.identity_stage import NphmIdentity
+from fitting.landmark_stage import Landmarks
 from fitting.nphm_stage import NphmExpression
 
 
@@ -20,7 +21,7 @@ def test_a_gpu_that_is_not_there_is_the_machines_fault() -> None:
 
 
 def test_only_stages_that_were_told_to_take_part_of_a_gpu() -> None:
-    for stage in (NphmIdentity, NphmExpression):
+    for stage in (Landmarks, NphmIdentity, NphmExpression):
         assert stage().gpus() == 0
         assert 0 < stage(device="cuda").gpus() <= 1
     assert Clouds().gpus() == 0

@@ -145,7 +145,7 @@ class Coded:
 
 
 def use(monkeypatch: pytest.MonkeyPatch, landmarker: object) -> None:
-    monkeypatch.setattr(prep.landmarks2d, "load_fan", lambda: landmarker)
+    monkeypatch.setattr(prep.landmarks2d, "load_fan", lambda device: landmarker)
 
 
 def test_detected_landmarks_lie_within_a_millimetre_of_the_true_ones(take: Take, monkeypatch: pytest.MonkeyPatch) -> None:
