@@ -89,6 +89,10 @@ class Dataset:
                 values[name] = column.from_stored(scalar.as_py() if column.is_scalar else scalar.as_buffer())
         return values
 
+    def require(self, *names: str) -> None:
+        """Raises ``ManifestError`` for the first of the columns ``names`` that the dataset does not hold."""
+        self._by_family(names)
+
     def _by_family(self, names: Iterable[str]) -> dict[str, list[str]]:
         families: dict[str, list[str]] = {}
         for name in names:

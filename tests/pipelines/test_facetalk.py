@@ -110,3 +110,11 @@ def test_killed_in_the_middle_of_the_windows_it_goes_on_to_the_same_bytes(
         for name in ("killed", "whole")
     ]
     assert files[0] == files[1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_ray_makes_the_same_dataset(facetalk: Path, headloom: Headloom, models: None, tmp_path: Path) -> None:
+    settings = facetalk_settings(facetalk, store=tmp_path / "store")
+    headloom("build", "facetalk_nphm", *settings, "--out", str(tmp_path / "data"), "--runner", "ray", "--workers", "1")
+    assert DatasetManifest.load(tmp_path / "data" / "dataset.json").digest == Dataset(facetalk / "data").manifest.digest

@@ -1,0 +1,33 @@
+"""Who is trained on, validated on, tested on: people are dealt out whole, so no split has seen another's faces or voices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manifests.training import Split
+from training.order import key_of
+
+Part = Literal["train", "val", "test"]
+PARTS: tuple[Part, ...] = ("train", "val", "test")
+
+
+def part_of(people: Sequence[str], split: Split) -> NDArray[np.str_]:
+    """(N,) the part of each clip, whose person is in ``people`` (N,).
+
+    People are put in an order that depends on the split's seed and on their names alone, and cut by its shares, each part
+    that has a share getting at least one of them where there are enough. So a person who joins later moves few others.
+    """
+    names = sorted(set(people), key=lambda name: key_of("split", split.seed, name))
+    shares = np.array([split.train, split.val, split.test])
+    counts = np.floor(len(names) * shares).astype(int)
+    asked = shares > 0
+    # What rounding left goes to the parts that lack most, first of all to those with nobody.
+    for _ in range(len(names) - int(counts.sum())):
+        lack = len(names) * shares - counts + asked * (counts == 0)
+        counts[int(lack.argmax())] += 1
+    given = dict(zip(names, np.repeat(PARTS, counts).tolist(), strict=True))
+    return np.array([given[person] for person in people], dtype=np.str_)
