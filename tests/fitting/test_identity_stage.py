@@ -29,8 +29,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield
 
 
-def run(stage: NphmIdentity, person: str = "002") -> Outcome:
-    given = {"person": person, **head_columns(2, 4)}
+def run(stage: NphmIdentity, person: str = "002", **others: np.ndarray) -> Outcome:
+    given = {"person": person, **head_columns(2, 4), **others}
     return stage.run(**{name: given[name] for name in stage.reads()})
 
 
@@ -84,8 +84,8 @@ def test_codes_of_another_size_are_refused(tmp_path: Path) -> None:
 
 
 def test_clips_without_points_are_set_aside() -> None:
-    given = head_columns(2, 4) | {"cloud_points": np.zeros((0, 3), np.float32), "cloud_counts": np.zeros(4, np.int32)}
-    assert NphmIdentity(**QUICK).run("002", **given) == Rejected("no points of the head in neutral frames")
+    given = {"cloud_points": np.zeros((0, 3), np.float32), "cloud_counts": np.zeros(4, np.int32)}
+    assert run(NphmIdentity(**QUICK), **given) == Rejected("no points of the head in neutral frames")
 
 
 def test_the_folders_files_enter_the_key(tmp_path: Path) -> None:

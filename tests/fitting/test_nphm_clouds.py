@@ -15,7 +15,7 @@ from tests.fitting.head_columns import head_columns
 
 CORNERS = np.array([[0.0, -0.3, 0.2], [-0.3, -0.4, -0.3], [0.3, -0.4, -0.3]])
 """A throat in NPHM's space: it falls towards the nape."""
-IN_THE_WORLD = np.eye(4)[None]
+IN_THE_WORLD = np.diag([0.25, 0.25, 0.25, 1.0])[None]
 
 
 @pytest.fixture(scope="module")
