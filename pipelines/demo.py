@@ -42,6 +42,7 @@ def write_against_truth(dataset: Path, without: Path, captures: Path) -> dict[st
     notes = [
         f"{1 + len(others)} captures by 16 cameras of {SIZE[0]}x{SIZE[1]}, {Dataset(dataset).manifest.frames} frames, seed 0; "
         "make bench ONLY=facetalk_data measures at the studio's default size.",
+        "The goals are for that size; pictures of this one have a third of its pixels.",
         "The people's identity codes are given; landmarks are the true ones with half a pixel of noise.",
     ]
     content = {"figures": figures, "goals": {name: goal for name, goal in GOALS.items() if name in figures}, "notes": notes}

@@ -70,6 +70,8 @@ def facetalk_settings(folder: Path, **more: object) -> list[str]:
         "stages.clouds.points": 8000,
         "stages.landmarks.noise_px": 0.3,
         "stages.identity.identities": folder / "rig" / "identities",
+        "stages.identity.iterations": 40,
+        "stages.identity.points": 200,
         "stages.nphm.points": 500,
         "stages.nphm.window": 4,
         "stages.meshes.count": 1,

@@ -58,7 +58,7 @@ def egg(direction: Direction) -> tuple[Nphm, Tensor, Tensor]:
 def test_the_fitted_code_explains_a_face_as_well_as_the_true_one() -> None:
     truth = spoken(PERSON, 2, start=NEUTRAL_S, points=4000)
     true = torch.from_numpy(nphm_identity(HeadFamily(PICTURED).people(PERSON + 1)[PERSON])).float()
-    fit = fit_identity(truth.head, truth.clouds, replace(QUICK, iterations=120, points=250), statistics())
+    fit = fit_identity(truth.head, truth.clouds, replace(QUICK, iterations=70, points=200), statistics())
     found = face_mm(truth, fit.code, fit.placement)
     assert found < face_mm(truth, true)
     assert found < 0.3 * face_mm(truth, statistics()[0])
