@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from fitting.device import GPU_SHARE, Device, device_of
+from fitting.nphm_networks import Composition, load_networks, network_files
 from manifests.assets import find
 from manifests.stage import Done, Needs, Outcome, Rejected, Stage
 
@@ -32,7 +33,7 @@ class NphmIdentity(Stage):
 
     identities: Path | None = None
     missing: Literal["fit", "reject"] = "fit"
-    composition: Literal["backward", "forward"] = "backward"
+    composition: Composition = "backward"
     device: Device = "cpu"
     frames: int = Field(default=5, ge=1)
     iterations: int = Field(default=120, ge=1)
@@ -43,8 +44,7 @@ class NphmIdentity(Stage):
         return GPU_SHARE if self.device == "cuda" else 0.0
 
     def models(self) -> tuple[str, ...]:
-        network = "nphm-backward" if self.composition == "backward" else "nphm-expression"
-        return ("nphm-identity", "nphm-anchors", "nphm-code-mean", "nphm-code-std", network, "flame2020", "flame-masks")
+        return (*network_files(self.composition), "nphm-code-mean", "nphm-code-std", "flame2020", "flame-masks")
 
     def files(self) -> tuple[Path, ...]:
         return tuple(sorted(self.identities.glob("*.npy"))) if self.identities else ()
@@ -61,7 +61,7 @@ class NphmIdentity(Stage):
     ) -> Outcome:
         import torch
 
-        from fitting.nphm import Nphm, load_code_statistic, load_expression, load_identity
+        from fitting.nphm import load_code_statistic
         from fitting.nphm_clouds import fitted_head, head_clouds, neutral_frames
         from fitting.nphm_fit import IdentitySettings, fit_identity
         from fitting.similarity import Similarity
@@ -73,10 +73,8 @@ class NphmIdentity(Stage):
             if self.identities is not None:
                 where = f"{person or 'unnamed'}.npy is not in {self.identities}"
             return Rejected("no identity code of the person", message=where)
-        network = "nphm-backward" if self.composition == "backward" else "nphm-expression"
-        head = Nphm(load_identity(find("nphm-identity"), find("nphm-anchors")), load_expression(find(network), self.composition))
         device = device_of(self.device)
-        head.to(device)
+        head = load_networks(self.composition).to(device)
         statistics = load_code_statistic(find("nphm-code-mean")), load_code_statistic(find("nphm-code-std"))
         chosen = neutral_frames(flame_expression, flame_jaw, np.asarray(cloud_counts), self.frames)
         flame = fitted_head(flame_identity, flame_expression, flame_jaw)

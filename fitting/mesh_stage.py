@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from pydantic import Field
 
+from fitting.nphm_networks import Composition, load_networks, network_files
 from manifests.assets import find
 from manifests.stage import Done, Needs, Outcome, Stage, Take
 from prep.capture import open_capture
@@ -40,14 +41,14 @@ class Meshes(Stage):
         "fit_picture_sizes",
     )
 
-    composition: Literal["backward", "forward"] = "backward"
+    composition: Composition = "backward"
     count: int = Field(default=3, ge=1)
     frames: tuple[int, ...] = ()
     resolution: int = Field(default=128, ge=16)
     width: int = Field(default=1100, ge=64)
 
     def models(self) -> tuple[str, ...]:
-        return ("nphm-identity", "nphm-anchors", self._network, "flame2020")
+        return (*network_files(self.composition), "flame2020")
 
     def run(
         self,
@@ -71,16 +72,13 @@ class Meshes(Stage):
         from fitting.captures import cameras_of
         from fitting.fit_pictures import Points, Surface, distances_mm, front_and_side, strip, to_jpeg, turned
         from fitting.flame import Flame
-        from fitting.nphm import Nphm, load_expression, load_identity
         from fitting.nphm.compose import LOWER
         from fitting.rotations import axis_angle_to_matrix
         from fitting.similarity import Similarity
         from fitting.space import NPHM_SCALE
 
         chosen = chosen_frames(len(frame_number), self.count, self.frames)
-        head = Nphm(
-            load_identity(find("nphm-identity"), find("nphm-anchors")), load_expression(find(self._network), self.composition)
-        )
+        head = load_networks(self.composition)
         subject = head.subject(torch.tensor(nphm_identity)[None])
         posed = head.meshes(torch.from_numpy(nphm_expression[chosen]), subject, resolution=self.resolution)
         to_nphm = [Similarity.from_matrix(torch.from_numpy(matrix)) for matrix in world_to_nphm[chosen]]
@@ -128,10 +126,6 @@ class Meshes(Stage):
                 "fit_picture_sizes": np.array([len(picture) for picture in pictures], np.int32),
             }
         )
-
-    @property
-    def _network(self) -> str:
-        return "nphm-backward" if self.composition == "backward" else "nphm-expression"
 
 
 def chosen_frames(n_frames: int, count: int, frames: tuple[int, ...] = ()) -> np.ndarray:

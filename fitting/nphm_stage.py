@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from fitting.device import GPU_SHARE, Device, device_of
-from manifests.assets import find
+from fitting.nphm_networks import Composition, load_networks, network_files
 from manifests.stage import Done, Needs, Outcome, Partial, Stage
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class NphmExpression(Stage):
         "jitter_autocorrelation",
     )
 
-    composition: Literal["backward", "forward"] = "backward"
+    composition: Composition = "backward"
     device: Device = "cpu"
     method: Literal["gauss_newton", "adam"] = "gauss_newton"
     iterations: int = Field(default=500, ge=1)
@@ -54,8 +54,7 @@ class NphmExpression(Stage):
         return GPU_SHARE if self.device == "cuda" else 0.0
 
     def models(self) -> tuple[str, ...]:
-        network = "nphm-backward" if self.composition == "backward" else "nphm-expression"
-        return ("nphm-identity", "nphm-anchors", network, "flame2020", "flame-masks")
+        return (*network_files(self.composition), "flame2020", "flame-masks")
 
     def run(
         self,
@@ -71,14 +70,12 @@ class NphmExpression(Stage):
     ) -> Outcome:
         import torch
 
-        from fitting.nphm import Nphm, load_expression, load_identity
         from fitting.nphm_clouds import fitted_head, head_clouds
         from fitting.nphm_fit import Sequence, Settings, fit_sequences
 
-        network = "nphm-backward" if self.composition == "backward" else "nphm-expression"
-        head = Nphm(load_identity(find("nphm-identity"), find("nphm-anchors")), load_expression(find(network), self.composition))
         device = device_of(self.device)
-        subjects = head.to(device).subject(torch.from_numpy(np.array(nphm_identity, np.float32))[None].to(device))
+        head = load_networks(self.composition).to(device)
+        subjects = head.subject(torch.from_numpy(np.array(nphm_identity, np.float32))[None].to(device))
         flame = fitted_head(flame_identity, flame_expression, flame_jaw)
         seen = head_clouds(cloud_points, cloud_counts, world_to_flame, flame, self.reach_mm, world_to_nphm=world_to_nphm)
         clouds = [cloud.to(device) for cloud in seen]

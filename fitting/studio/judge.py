@@ -18,8 +18,9 @@ from torch import Tensor
 from fitting.captures import cameras_of
 from fitting.flame import Flame, load_regions
 from fitting.flame_fit.rigid import align
-from fitting.nphm import Nphm, load_expression, load_identity
+from fitting.nphm import Nphm
 from fitting.nphm.compose import Subject
+from fitting.nphm_networks import load_networks
 from fitting.rotations import axis_angle_to_matrix
 from fitting.similarity import Similarity
 from fitting.space import NPHM_SCALE
@@ -158,9 +159,7 @@ def networks(data: Dataset) -> Nphm:
     stage = next((stage for stage in data.manifest.stages if stage.name == "nphm"), None)
     if stage is None:
         raise ManifestError(f"{data.place}: has no codes of NPHM; build it with the recipe facetalk_nphm")
-    composition = stage.parameters["composition"]
-    network = "nphm-backward" if composition == "backward" else "nphm-expression"
-    return Nphm(load_identity(find("nphm-identity"), find("nphm-anchors")), load_expression(find(network), composition))
+    return load_networks(stage.parameters["composition"])
 
 
 def cloud_mm(held: Mapping[str, NDArray[Any]], truth: Truth) -> dict[str, float]:
