@@ -11,7 +11,6 @@ import json
 import tempfile
 from pathlib import Path
 
-from fitting.nphm_fit import Settings
 from fitting.studio.judge import GOALS as JUDGED
 from fitting.studio.judge import depth_median_mm, judge
 from manifests.assets import looking_in
@@ -31,7 +30,7 @@ def run() -> dict[str, float]:
         figures = built(Path(folder))
     figures["flame_speedup"] = flame_fit.run()["flame_speedup"]
     truth = nphm_fit.spoken(nphm_fit.PEOPLE[0], nphm_fit.REFERENCE.window)
-    speed, _ = nphm_fit.speed_figures(truth, *nphm_fit.timed(truth, Settings()))
+    speed, _ = nphm_fit.speed_figures(truth)
     return figures | {"nphm_speedup": speed["nphm_speedup"]}
 
 
