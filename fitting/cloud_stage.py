@@ -71,9 +71,7 @@ class Clouds(Stage):
         if self.method == "patch_match" and (lacking := why_no_patch_match()):
             return Failed("machine", lacking)
         capture = open_capture(Path(take.path))
-        height, width = next(capture.moments([int(frame_number[0])])).pictures.shape[1:3]
-        used = min(self.width, width)
-        size = used, round(used * height / width)
+        size = capture.size_within(self.width, int(frame_number[0]))
         frames, rows = np.unique(frame_number, return_index=True)
         clouds = {}
         for frame in frames.tolist():

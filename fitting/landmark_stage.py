@@ -128,9 +128,7 @@ class Landmarks(Stage):
         from prep.landmarks2d import load_fan, packed, unpacked
 
         frames, which = np.unique(frame_number, return_inverse=True)
-        height, width = next(capture.moments([int(frames[0])])).pictures.shape[1:3]
-        used = min(self.width, width)
-        size = used, round(used * height / width)
+        size = capture.size_within(self.width, int(frames[0]))
         cameras = cameras_of(capture, size)
 
         times = capture.times_us[frames]

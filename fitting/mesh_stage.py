@@ -94,9 +94,7 @@ class Meshes(Stage):
         faces = Similarity(torch.tensor(flame_scale), axis_angle_to_matrix(turn), shift).apply(rest.double())
 
         capture = open_capture(Path(take.path))
-        height, width = next(capture.moments([int(frame_number[0])])).pictures.shape[1:3]
-        used = min(self.width, width)
-        size = used, round(used * height / width)
+        size = capture.size_within(self.width, int(frame_number[0]))
         cameras = cameras_of(capture, size)
         numbers = np.unique(frame_number[chosen])
         ends = np.cumsum(cloud_counts)

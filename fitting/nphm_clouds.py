@@ -41,6 +41,7 @@ def fitted_head(identity: np.ndarray, expression: np.ndarray, jaw: np.ndarray) -
     import torch
 
     from fitting.flame import Flame, load_regions
+    from fitting.space import NPHM_SCALE
 
     flame = Flame.load(find("flame2020"))
     regions = {name: region.numpy() for name, region in load_regions(find("flame-masks")).items()}
@@ -52,7 +53,7 @@ def fitted_head(identity: np.ndarray, expression: np.ndarray, jaw: np.ndarray) -
         posed = flame(torch.from_numpy(identity)[None], torch.from_numpy(expression), jaw=turned).vertices
     above = np.concatenate([regions[name] for name in _ABOVE_THE_THROAT])
     sides = heights(template[above], template[list(THROAT)])
-    return FittedHead(4 * posed.double().numpy(), regions["face"], bool((sides > 0).all() or (sides < 0).all()))
+    return FittedHead(NPHM_SCALE * posed.double().numpy(), regions["face"], bool((sides > 0).all() or (sides < 0).all()))
 
 
 def heights(points: Floats, corners: Floats) -> Floats:

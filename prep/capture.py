@@ -123,6 +123,12 @@ class Capture:
                 cameras.append(np.array([frame < len(names) and names[frame] in stills for frame in frames]))
         return np.stack(cameras, axis=1)
 
+    def size_within(self, width: int, frame: int) -> tuple[int, int]:
+        """Width and height of the pictures at ``frame``, reduced to ``width`` where they are wider."""
+        recorded_height, recorded_width = next(self.moments([frame])).pictures.shape[1:3]
+        used = min(width, recorded_width)
+        return used, round(used * recorded_height / recorded_width)
+
     def moments(self, frames: Sequence[int], size: tuple[int, int] | None = None) -> Iterator[Moment]:
         """The ``frames``, ascending numbers into ``times_us``, in the ``size`` (width, height) or as they were recorded.
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from fitting.nphm.compose import Nphm
-from fitting.nphm_fit.objective import Settings, distances
+from fitting.nphm_fit.objective import Settings, distances, trim_at
 from fitting.rotations import axis_angle_to_matrix
 from fitting.similarity import Similarity
 
@@ -108,7 +108,7 @@ def fit_identity(
         subject = nphm.subject((mean + std * free)[None])
         sdf, counts = distances(nphm, points, expressions, subject)
         distance = sdf.abs()
-        kept = counts & (distance.detach() <= _trim_at(settings, iteration / settings.iterations))
+        kept = counts & (distance.detach() <= trim_at(settings, iteration / settings.iterations))
         data = torch.where(kept, distance, 0.0).sum(dim=1) / kept.sum(dim=1).clamp(min=1)
         loss = settings.sdf * data.mean() + settings.identity * free.square().mean()
         loss = loss + settings.expression * expressions.square().sum(dim=1).mean()
@@ -132,10 +132,6 @@ def _placement(pose: Tensor) -> Similarity:
 
 def _falling(share: float) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share))
-
-
-def _trim_at(settings: IdentitySettings, share: float) -> float:
-    return min((limit for begin, limit in settings.trimming if share >= begin), default=math.inf)
 
 
 def _drawn(cloud: Tensor, count: int, generator: torch.Generator) -> Tensor:

@@ -9,7 +9,7 @@ code's entries; the paper says neither ε, nor whether squares are halved, nor w
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -74,7 +74,15 @@ def huber(difference: Tensor, epsilon: float) -> Tensor:
     return torch.where(size <= epsilon, size.square(), epsilon * (2 * size - epsilon))
 
 
-def trim_at(settings: Settings, share: float) -> float:
+class Trimming(Protocol):
+    """Settings of a fit that leaves far points out, fewer and fewer of them."""
+
+    @property
+    def trimming(self) -> tuple[tuple[float, float], ...]:
+        """(from this share of the iterations on, distance beyond which a point is left out)."""
+
+
+def trim_at(settings: Trimming, share: float) -> float:
     """Distance beyond which points are left out when this ``share`` of the iterations is done."""
     return min((limit for begin, limit in settings.trimming if share >= begin), default=float("inf"))
 
