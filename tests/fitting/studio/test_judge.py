@@ -30,7 +30,7 @@ def test_a_dataset_of_the_studio_is_near_the_truth(facetalk: Path, monkeypatch: 
     assert figures["rotation_deg"] < 0.3
     assert figures["nphm_surface_ratio"] < 1.3
     assert figures["jitter_mae_ratio"] == figures["jitter_rmse_ratio"] == 1
-    assert figures["temporal_surface_cost"] == 0
+    assert abs(figures["temporal_surface_cost"]) < 1e-6
 
 
 def test_the_true_place_of_the_face_moves_it_to_nphms_space(truth) -> None:
