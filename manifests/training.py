@@ -49,17 +49,60 @@ class Range(Part):
     max: float | None = None
 
 
+class Schedule(Part):
+    """The course of the learning rate, as a share of the model's own: up in ``warmup_steps``, then constant or down a cosine."""
+
+    warmup_steps: int = Field(default=0, ge=0)
+    shape: Literal["constant", "cosine"] = "constant"
+
+
+class Training(Part):
+    """How long and how precisely. A step is one global batch, worked through in ``accumulate`` parts by each worker."""
+
+    steps: int = Field(default=100_000, ge=1)
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    accumulate: int = Field(default=1, ge=1)
+    clip_norm: float | None = Field(default=None, gt=0)
+    schedule: Schedule = Schedule()
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    """Decay of the moving average of the weights, with which the model is validated and sampled."""
+    log_every: int = Field(default=20, ge=1)
+    save_every: int = Field(default=1000, ge=1)
+    keep: int = Field(default=2, ge=1)
+    """Checkpoints that stay, beside the best one."""
+    validate_every: int = Field(default=1000, ge=1)
+    validate_batches: int = Field(default=8, ge=1)
+
+
+class Launch(Part):
+    """Where it runs; nothing here changes the numbers. Several workers are Ray Train's, with a GPU each where there are some."""
+
+    workers: int = Field(default=1, ge=1)
+    loader_workers: int = Field(default=0, ge=0)
+    cache_mb: int = Field(default=256, ge=1)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    address: str = ""
+    retries: int = Field(default=3, ge=0)
+    """How often workers that died are replaced."""
+
+
 class TrainingManifest(Manifest):
-    """What a trainer reads: datasets, a filter over the clip index, columns, window, split, model and settings."""
+    """What a run is: datasets, a filter over the clip index, split, model, its settings, and how long it trains.
+
+    ``window`` takes the place of the model's own. Paths are relative to the manifest's folder.
+    """
 
     kind = "training"
 
     datasets: list[DatasetRef] = Field(min_length=1)
     filter: dict[str, Range] = {}
-    columns: list[str] = Field(min_length=1)
-    window: Window
+    window: Window | None = None
     split: Split = Split()
     model: str = Field(min_length=1)
     settings: dict[str, Any] = {}
     global_batch: int = Field(default=32, ge=1)
     seed: int = 0
+    training: Training = Training()
+    launch: Launch = Launch()
+    out: str = Field(min_length=1)
+    """Folder of the run."""

@@ -12,7 +12,7 @@ from manifests.document import ManifestError, canonical_json, digest_of
 from manifests.recipe import Recipe, find_recipe, load_recipe, shipped_recipes, with_settings
 from manifests.reference import generated
 from manifests.source import SourceItem, SourceManifest
-from manifests.training import TrainingManifest
+from manifests.training import TrainingManifest, Window
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -142,11 +142,11 @@ def test_a_training_manifest_wants_shares_that_add_up() -> None:
         "format": "headloom/training",
         "name": "t",
         "datasets": [{"path": "data"}],
-        "columns": ["mel"],
         "window": {"length": 48},
         "model": "facetalk",
+        "out": "runs/t",
     }
-    assert TrainingManifest.parse(values, "t").window.length == 48
+    assert TrainingManifest.parse(values, "t").window == Window(length=48)
     with pytest.raises(ManifestError, match="add up to 1"):
         TrainingManifest.parse(values | {"split": {"train": 0.5}}, "t")
 
