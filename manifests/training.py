@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from manifests.document import Manifest, Part
+from manifests.document import Manifest, Part, read_plain
+from manifests.shipped import TRAINING, find, with_settings
 
 
 class DatasetRef(Part):
@@ -89,7 +90,7 @@ class Launch(Part):
 class TrainingManifest(Manifest):
     """What a run is: datasets, a filter over the clip index, split, model, its settings, and how long it trains.
 
-    ``window`` takes the place of the model's own. Paths are relative to the manifest's folder.
+    ``window`` takes the place of the model's own. Paths are relative to the folder that the command runs in.
     """
 
     kind = "training"
@@ -106,3 +107,9 @@ class TrainingManifest(Manifest):
     launch: Launch = Launch()
     out: str = Field(min_length=1)
     """Folder of the run."""
+
+
+def load_training(name: str, settings: list[str] | None = None) -> TrainingManifest:
+    """Find, set and check a training manifest."""
+    path = find(name, TRAINING, "training manifest")
+    return TrainingManifest.parse(with_settings(read_plain(path), settings or []), str(path))

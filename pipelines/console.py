@@ -70,6 +70,7 @@ class LongWork:
         self._phase = ""
         self._began = 0.0
         self._last_line = 0.0
+        self._first_step = sys.maxsize
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -96,6 +97,12 @@ class LongWork:
     def recording(self, done: int, total: int) -> None:
         """Progress of the studio, in takes or in cameras."""
         self.show("recording", done, total, done, total, "/s")
+
+    def training(self, step: int, steps: int, figures: dict[str, float]) -> None:
+        """Progress of a run, which may have begun at a later step."""
+        first = self._first_step = min(self._first_step, step)
+        note = f", loss {figures['loss']:.4g}" if "loss" in figures else ""
+        self.show("steps", step, steps, step - first, steps - first, "/s", note)
 
     def show(self, phase: str, done: int, total: int, amount: float, whole: float, unit: str, note: str = "") -> None:
         """``done`` of ``total`` items, ``amount`` of the ``whole`` by which the rate and the time left are reckoned."""

@@ -12,6 +12,8 @@ from manifests.shards import column_spec, shard_path, write_shard
 
 MADE = {
     "clip_id",
+    "take_id",
+    "person",
     "start_us",
     "n_frames",
     "fps_num",
@@ -32,6 +34,8 @@ def clip(number: int) -> dict[str, Any]:
     frames = 5 + number
     return {
         "clip_id": f"{number:032x}",
+        "take_id": f"{number:064x}",
+        "person": "abc"[number % 3],
         "start_us": 40_000 * number,
         "n_frames": frames,
         "fps_num": 25,

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manifests.document import ManifestError, canonical_json, digest_of
-from manifests.recipe import Recipe, find_recipe, load_recipe, shipped_recipes, with_settings
+from manifests.recipe import Recipe, load_recipe
+from manifests.shipped import RECIPES, find, shipped, with_settings
 from manifests.reference import generated
 from manifests.source import SourceItem, SourceManifest
 from manifests.training import TrainingManifest, Window
@@ -111,11 +112,11 @@ def test_a_setting_of_another_form_is_refused(setting: str) -> None:
 
 
 def test_shipped_recipes_are_found_by_name_and_by_their_path_in_the_repository() -> None:
-    path = shipped_recipes()["talking_clips"]
-    assert find_recipe("talking_clips") == find_recipe("manifests/talking_clips.yaml").resolve() == path
+    path = shipped(RECIPES)["talking_clips"]
+    assert find("talking_clips", RECIPES, "recipe") == find("manifests/talking_clips.yaml", RECIPES, "recipe").resolve() == path
     assert load_recipe("talking_clips", ["source=x.yaml"]).source == "x.yaml"
     with pytest.raises(ManifestError, match="did you mean 'talking_clips'"):
-        find_recipe("talking_clip")
+        find("talking_clip", RECIPES, "recipe")
 
 
 def test_items_of_a_source_are_checked_against_its_header(tmp_path: Path) -> None:

@@ -1,0 +1,58 @@
+"""What is wrong with a manifest is said before step 0, in one line that tells the mend."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from manifests.document import ManifestError
+from tests.training.toy import manifest, write_data
+from training.run import MANIFEST, begin
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model": "Nobody"}, "module:class"),
+        ({"settings": {"widht": 3}}, "settings of the model .*unknown key 'widht'; did you mean 'width'"),
+        ({"settings": {"width": 0}}, "'width': Input should be greater than or equal to 1"),
+        ({"filter": {"sharpness": {"min": 1e9}}}, "no clip is left by the filter on sharpness; it has"),
+        ({"filter": {"sharpnes": {"min": 0}}}, "did you mean 'sharpness'"),
+        ({"window": {"length": 10_000}}, "longer than every clip"),
+        ({"split": {"train": 0, "val": 1}}, "no person is in the part train"),
+        ({"launch": {"workers": 7, "device": "cpu"}}, "cannot be shared by launch.workers=7: make it larger"),
+    ],
+)
+def test_a_bad_manifest_is_refused(data: Path, tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ManifestError, match=said) as caught:
+        begin(manifest(data, tmp_path / "run", **changes))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_model_is_refused(data: Path, tmp_path: Path) -> None:
+    asked = manifest(data, tmp_path / "run").model_copy(update={"model": "facetolk"})
+    with pytest.raises(ManifestError, match="did you mean 'facetalk'"):
+        begin(asked)
+
+
+def test_a_dataset_of_another_digest_is_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="the manifest asks for 000000000000; build that one again"):
+        begin(manifest(data, tmp_path / "run", datasets=[{"path": str(data), "digest": "0" * 64}]))
+    with pytest.raises(ManifestError, match=r"has no dataset\.json"):
+        begin(manifest(tmp_path, tmp_path / "run"))
+
+
+def test_the_folder_keeps_the_manifest_with_places_and_digests(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(data.parent)
+    run = begin(manifest(Path(data.name), Path("runs/toy")))
+    assert run.folder == data.parent / "runs" / "toy"
+    again = type(run.manifest).load(run.folder / MANIFEST)
+    assert again.datasets[0].path == str(data)
+    assert again.datasets[0].digest
+    assert begin(again).manifest.content() == run.manifest.content()

@@ -1,0 +1,158 @@
+"""A run: what a training manifest asks for, checked against the data and the model before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from manifests.document import ManifestError, first_mistake
+from manifests.reader import Dataset
+from manifests.training import TrainingManifest
+from training.checkpoint import LAST
+from training.mixture import Mixture
+from training.model import Model, Needs
+from training.models import model_class
+from training.samples import samples_of
+from training.split import Part
+
+MANIFEST = "manifest.yaml"
+"""In the folder of a run: its manifest, with places and digests filled in."""
+
+_FREE = {"launch": None, "out": None, "notes": None, "digest": None, "training": {"log_every", "save_every", "keep"}}
+"""What may differ when a run is resumed, for it changes no number; ``None`` stands for all of a section."""
+
+_LENGTH = {"steps"}
+"""What may differ, too, while the learning rate does not depend on it."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A checked manifest. Everything that processes need to take part, and small enough to be sent to them."""
+
+    manifest: TrainingManifest
+    folder: Path
+
+    @property
+    def model_class(self) -> type[Model]:
+        return model_class(self.manifest.model)
+
+    @property
+    def settings(self) -> Any:
+        kind = self.model_class.Settings
+        try:
+            return kind.model_validate(self.manifest.settings)
+        except ValidationError as error:
+            raise ManifestError(
+                f"settings of the model {self.manifest.model}: {first_mistake(error, kind, self.manifest.settings)}"
+            ) from None
+
+    @property
+    def needs(self) -> Needs:
+        """What the model reads, in the manifest's window where it has one."""
+        asked = self.model_class.needs(self.settings)
+        window = self.manifest.window
+        return asked if window is None else Needs(asked.columns, window, asked.partners)
+
+    def data(self, part: Part) -> Mixture:
+        """The windows of ``part`` of all datasets."""
+        manifest, needs = self.manifest, self.needs
+        samples = [
+            samples_of(Dataset(ref.path), needs, split=manifest.split, part=part, accepted=manifest.filter)
+            for ref in manifest.datasets
+        ]
+        return Mixture(samples, [ref.weight for ref in manifest.datasets], manifest.seed)
+
+    @property
+    def validates(self) -> bool:
+        return self.manifest.split.val > 0
+
+
+Notify = Callable[[int, int, dict[str, float]], None]
+"""Told (step, steps, figures) now and then."""
+
+
+def begin(manifest: TrainingManifest, *, resume: bool = False) -> Run:
+    """Check ``manifest`` and its data, and lay out the folder of the run, or go on with the one that is there.
+
+    Raises ``ManifestError`` for whatever would go wrong at a later step: an unknown model or setting, a dataset of another
+    digest, a filter, a split or a window that leaves nothing, a batch that cannot be shared out; for a folder that holds a run
+    already without ``resume``; and with it for a manifest that would give other numbers than that run's.
+    """
+    located = _located(manifest)
+    run = Run(located, Path(located.out))
+    data = run.data("train")
+    if run.validates:
+        run.data("val")
+    if located.global_batch < located.launch.workers:
+        raise ManifestError(
+            f"global_batch {located.global_batch} cannot be shared by launch.workers={located.launch.workers}: make it larger"
+        )
+    run.model_class(run.settings, data.fps)
+    held = run.folder / MANIFEST
+    if (run.folder / LAST).exists():
+        if not resume:
+            raise ManifestError(
+                f"{run.folder}: holds a run already; go on with --resume, or give another folder with --set out=FOLDER"
+            )
+        _check_same(TrainingManifest.load(held), located, held)
+    elif run.folder.exists() and any(run.folder.iterdir()) and not held.is_file():
+        raise ManifestError(f"{run.folder}: is a folder of something else; give another with --set out=FOLDER")
+    located.save(held)
+    return run
+
+
+def train(run: Run, notify: Notify) -> Path:
+    """Train as ``run`` says, here or on Ray; returns the last checkpoint."""
+    if run.manifest.launch.workers == 1:
+        from training.loop import train as train_here
+
+        return train_here(run, notify)
+    try:
+        from training.ray_launch import launch
+    except ImportError:
+        raise ManifestError("launch.workers above 1 needs Ray Train, which is not installed; pip install 'ray[train]'") from None
+    return launch(run, notify)
+
+
+def _located(manifest: TrainingManifest) -> TrainingManifest:
+    """``manifest`` with absolute places, and with the digests of its datasets."""
+    datasets = []
+    for ref in manifest.datasets:
+        place = ref.path if "://" in ref.path else str(Path(ref.path).absolute())
+        digest = Dataset(place).manifest.digest
+        if ref.digest not in ("", digest):
+            raise ManifestError(
+                f"{place}: has the digest {digest[:12]}, the manifest asks for {ref.digest[:12]}; "
+                "build that one again, or leave datasets.digest empty to train on what is there"
+            )
+        datasets.append(ref.model_copy(update={"path": place, "digest": digest}))
+    update = {"datasets": datasets, "out": str(Path(manifest.out).absolute()), "digest": ""}
+    return manifest.model_copy(update=update)
+
+
+def _check_same(held: TrainingManifest, asked: TrainingManifest, place: Path) -> None:
+    free = dict(_FREE)
+    if asked.training.schedule.shape == "constant":
+        free["training"] = free["training"] | _LENGTH
+    before, now = _flat(held.content(), free), _flat(asked.content(), free)
+    other = [f"{key} is {before.get(key)}, now {now.get(key)}" for key in before | now if before.get(key) != now.get(key)]
+    if other:
+        raise ManifestError(f"{place}: resuming with other settings would be another run: {'; '.join(other)}; set them back")
+
+
+def _flat(values: dict[str, Any], free: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values by dotted path, without those that are ``free``."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if name in free and free[name] is None:
+            continue
+        if isinstance(value, dict):
+            inner = dict.fromkeys(free.get(name) or ())
+            found |= _flat(value, inner, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
