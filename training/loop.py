@@ -75,7 +75,7 @@ def train(run: Run, notify: Notify) -> Path:
         for batch in _batches(run, data, ranks, state.step, how.steps, manifest.launch.loader_workers):
             state.model.train()
             torch.manual_seed(key_of("modules", manifest.seed, state.step, ranks.rank) >> 1)  # of dropout and the like
-            moved, figures = to_device(batch, device), {}
+            moved, figures = to_device(batch, device), Losses()
             factor = rate_factor(state.step, how.steps, how.schedule)
             for update, full in zip(state.updates, state.rates, strict=True):
                 if state.step % update.every:

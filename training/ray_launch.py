@@ -1,7 +1,8 @@
 """Several processes by Ray Train. The only file of ``training`` that imports ray.
 
 Ray begins the processes, joins them to a group, and begins all of them anew when one dies; they go on from the run's last
-checkpoint, which lies in the run's folder and must be reachable from every node. Rounding apart, numbers are those of one process.
+checkpoint, which lies in the run's folder and must be reachable from every node. Rounding apart, the numbers are
+those of one process.
 """
 
 from __future__ import annotations

@@ -22,11 +22,11 @@ from training.split import Part
 MANIFEST = "manifest.yaml"
 """In the folder of a run: its manifest, with places and digests filled in."""
 
-_FREE = {"launch": None, "out": None, "notes": None, "digest": None, "training": {"log_every", "save_every", "keep"}}
-"""What may differ when a run is resumed, for it changes no number; ``None`` stands for all of a section."""
+_FREE: dict[str, Any] = {"launch": True, "out": True, "notes": True, "digest": True}
+"""Sections that may differ when a run is resumed, for they change no number."""
 
-_LENGTH = {"steps"}
-"""What may differ, too, while the learning rate does not depend on it."""
+_FREE_IN_TRAINING = {"log_every", "save_every", "keep"}
+"""The same in the section ``training``; and ``steps``, while the learning rate does not depend on it."""
 
 
 @dataclass(frozen=True)
@@ -135,24 +135,16 @@ def _located(manifest: TrainingManifest) -> TrainingManifest:
 
 
 def _check_same(held: TrainingManifest, asked: TrainingManifest, place: Path) -> None:
-    free = dict(_FREE)
-    if asked.training.schedule.shape == "constant":
-        free["training"] = free["training"] | _LENGTH
-    before, now = _flat(held.content(), free), _flat(asked.content(), free)
+    free = _FREE_IN_TRAINING | ({"steps"} if asked.training.schedule.shape == "constant" else set())
+    before, now = (_flat(manifest.model_dump(mode="json", exclude=_FREE | {"training": free})) for manifest in (held, asked))
     other = [f"{key} is {before.get(key)}, now {now.get(key)}" for key in before | now if before.get(key) != now.get(key)]
     if other:
         raise ManifestError(f"{place}: resuming with other settings would be another run: {'; '.join(other)}; set them back")
 
 
-def _flat(values: dict[str, Any], free: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Values by dotted path, without those that are ``free``."""
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values by dotted path."""
     found: dict[str, Any] = {}
     for name, value in values.items():
-        if name in free and free[name] is None:
-            continue
-        if isinstance(value, dict):
-            inner = dict.fromkeys(free.get(name) or ())
-            found |= _flat(value, inner, f"{prefix}{name}.")
-        else:
-            found[f"{prefix}{name}"] = value
+        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return found
