@@ -11,9 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from importlib import resources
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import yaml
@@ -25,6 +23,8 @@ from pipelines.build import RUN_FILE
 from pipelines.console import duration, size
 from pipelines.report_clips import contact_sheet
 from pipelines.report_fits import fits_section
+from pipelines.report_page import Section, table
+from pipelines.report_page import page as page_of
 from pipelines.report_scores import gather_scores, number, scores_section
 
 QUARANTINE_ROWS = 200
@@ -42,19 +42,15 @@ def write_report(dataset: Path, page: Path) -> None:
     refused = _read_quarantine(dataset, manifest)
     run = _read_run(dataset)
     scores = gather_scores(data, refused)
-    fits = fits_section(data, refused)
-    template = Template(resources.files("pipelines").joinpath("report.html").read_text("utf-8"))
-    text = template.substitute(
-        title=escape(f"{manifest.name} {manifest.version}"),
-        overview=_overview(data, with_fits=bool(fits)),
-        account=_reuse(run, manifest) + _account_table(manifest, run),
-        scores=scores_section(scores),
-        clips=contact_sheet(data, [score for score in scores if score.telling and not score.fact]),
-        fits=f'<section id="fits">\n<h2>Fits</h2>\n{fits}\n</section>\n' if fits else "",
-        quarantine=_quarantine(refused, manifest),
-        provenance=_provenance(manifest),
-    )
-    write_whole(page, text.encode())
+    sections = [
+        Section("account", "Account", "What became of every item", _reuse(run, manifest) + _account_table(manifest, run)),
+        Section("scores", "Scores", "Scores and limits", scores_section(scores)),
+        Section("clips", "Clips", "Clips", contact_sheet(data, [s for s in scores if s.telling and not s.fact])),
+        Section("fits", "Fits", "Fits", fits_section(data, refused)),
+        Section("quarantine", "Quarantine", "Quarantine", _quarantine(refused, manifest)),
+        Section("provenance", "Provenance", "Provenance", _provenance(manifest)),
+    ]
+    write_whole(page, page_of(f"{manifest.name} {manifest.version}", _overview(data), sections))
 
 
 def _read_quarantine(dataset: Path, manifest: DatasetManifest) -> list[QuarantineEntry]:
@@ -65,12 +61,6 @@ def _read_quarantine(dataset: Path, manifest: DatasetManifest) -> list[Quarantin
 def _read_run(dataset: Path) -> dict[str, Any]:
     path = dataset / RUN_FILE
     return dict(json.loads(path.read_text("utf-8"))) if path.is_file() else {}
-
-
-def _table(head: Sequence[str], rows: Iterable[str]) -> str:
-    """A table; columns whose heading begins with ``#`` hold numbers. ``rows`` are ready ``<tr>`` elements."""
-    cells = "".join(f'<th class="n">{name[1:]}</th>' if name.startswith("#") else f"<th>{name}</th>" for name in head)
-    return f'<div class="scroll"><table><thead><tr>{cells}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
 def _count(value: int) -> str:
@@ -91,7 +81,7 @@ def _bar(parts: Iterable[tuple[str, int]], whole: int) -> str:
 # --- what the dataset is
 
 
-def _overview(data: Dataset, with_fits: bool) -> str:
+def _overview(data: Dataset) -> str:
     manifest = data.manifest
     sizes = _sizes(manifest)
     figures = {
@@ -116,12 +106,10 @@ def _overview(data: Dataset, with_fits: bool) -> str:
     }
     parts = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts.items() if value)
     tiles = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in figures.items())
-    places = {"account": "Account", "scores": "Scores", "clips": "Clips", **({"fits": "Fits"} if with_fits else {})}
-    places |= {"quarantine": "Quarantine", "provenance": "Provenance"}
     return "\n".join(
         [
             f"<h1>{escape(manifest.name)}<small>{escape(manifest.version)}</small></h1>",
-            "<nav>" + "".join(f'<a href="#{place}">{name}</a>' for place, name in places.items()) + "</nav>",
+            "<nav/>",
             f'<dl class="figures">{tiles}</dl><p>{"".join(badges)}</p><dl class="facts">{parts}</dl>',
             _families(manifest, sizes),
         ]
@@ -149,7 +137,7 @@ def _families(manifest: DatasetManifest, sizes: Mapping[str, int]) -> str:
             f'<tr><td><b>{escape(name)}</b></td><td class="n">{size(count)}</td><td class="n">{rate}</td>'
             f'<td>{_bar([("done", count)], largest)}</td><td class="wide">{columns}</td></tr>'
         )
-    return "<h3>Families</h3>" + _table(["family", "#size", "#per second", "", "columns"], rows)
+    return "<h3>Families</h3>" + table(["family", "#size", "#per second", "", "columns"], rows)
 
 
 # --- what became of every item
@@ -216,7 +204,7 @@ def _account_table(manifest: DatasetManifest, run: Mapping[str, Any]) -> str:
         "and what one stage hands on comes into the next.</p>"
     )
     legend = "".join(f'<span><i class="key {kind}"></i>{kind}</span>' for kind in ("done", "rejected", "failed", "duplicate"))
-    return verdict + f'<p class="legend">{legend}</p>' + _table(head, rows)
+    return verdict + f'<p class="legend">{legend}</p>' + table(head, rows)
 
 
 def _account_row(account: Account, mistake: str, work: Mapping[str, Any] | None, largest: int, ends_level: bool) -> str:
@@ -269,7 +257,7 @@ def _quarantine(entries: Sequence[QuarantineEntry], manifest: DatasetManifest) -
         rows += [_refused_row(entry) for entry in group[:count]]
     more = len(entries) - sum(shown)
     rest = f'<p class="soft">and {more:,} more; <code>headloom quarantine</code> lists all.</p>' if more else ""
-    return f"<p>{len(entries):,} items.</p>" + _table(["source", "of", "unit", "#score", "#limit", "message"], rows) + rest
+    return f"<p>{len(entries):,} items.</p>" + table(["source", "of", "unit", "#score", "#limit", "message"], rows) + rest
 
 
 def shares(sizes: Sequence[int], most: int) -> list[int]:
@@ -310,12 +298,12 @@ def _provenance(manifest: DatasetManifest) -> str:
     return "\n".join(
         [
             "<h3>Stages</h3>",
-            _table(["stage", "of", "#version", "parameters", "model files", "writes"], stages),
+            table(["stage", "of", "#version", "parameters", "model files", "writes"], stages),
             f'<h3>Environment</h3><dl class="facts">{versions}</dl>',
             f"<details><summary>Recipe</summary><p>digest <code>{escape(manifest.recipe_digest)}</code></p>"
             f"<pre>{escape(recipe)}</pre></details>",
             f"<details><summary>{len(files):,} shard files</summary>",
-            _table(["file", "#size", "sha256"], (_file_row(file) for file in files[:SHARD_ROWS])),
+            table(["file", "#size", "sha256"], (_file_row(file) for file in files[:SHARD_ROWS])),
             f"{more}</details>",
         ]
     )

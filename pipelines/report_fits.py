@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from fitting.mesh_stage import pictures_of
 from manifests.dataset import QuarantineEntry
 from manifests.reader import Dataset
 from manifests.recipe import Limit
+from pipelines.report_page import picture
 from pipelines.report_scores import number, with_unit
 
 CLIPS = 6
@@ -186,14 +186,9 @@ def _pictures(clip: Mapping[str, Any]) -> str:
     meshes = []
     for frame, files in zip(frames, pictures_of(clip["fit_pictures"], clip["fit_picture_sizes"], len(frames)), strict=True):
         *strips, mesh = files
-        rows.append([_figure(file, f"frame {frame} · camera {name}") for name, file in zip(cameras, strips, strict=True)])
-        meshes.append(_figure(mesh, f"frame {frame} · the mesh alone"))
+        rows.append([picture(file, f"frame {frame} · camera {name}") for name, file in zip(cameras, strips, strict=True)])
+        meshes.append(picture(mesh, f"frame {frame} · the mesh alone"))
     return "".join(f'<div class="fits">{"".join(figures)}</div>' for figures in (*rows, meshes))
-
-
-def _figure(jpeg: bytes, about: str) -> str:
-    data, about = base64.b64encode(jpeg).decode("ascii"), escape(about)
-    return f'<figure><img alt="{about}" src="data:image/jpeg;base64,{data}"><figcaption>{about}</figcaption></figure>'
 
 
 def _track(name: str, column: NDArray[Any]) -> NDArray[np.float64]:
