@@ -9,7 +9,7 @@ from zipfile import BadZipFile
 import numpy as np
 from pydantic import Field
 
-from fitting.device import GPU_SHARE, Device, device_of
+from prep.device import GPU_SHARE, Device, device_of
 from manifests.stage import Done, Needs, Outcome, Partial, Rejected, Stage, Take, Unreadable
 from prep.capture import Capture, open_capture
 from prep.detect import DetectorName

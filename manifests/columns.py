@@ -318,6 +318,11 @@ _TABLE = (
         "mel", "audio", "float32", (80, "M"), "mel spectrogram as Wav2Lip's, in [-4, 4]", "mel", rate="80/s", encoding="split"
     ),
     _array("fbank", "audio", "float32", ("B", 80), "log filter banks, 40 ms every 20 ms", "fbank", rate="50/s"),
+    # features of speech by networks whose digests are in the manifest
+    _array("wav2vec", "speech", "float32", ("T", 768), "last hidden state of a base wav2vec 2.0", "wav2vec", rate="fps"),
+    _array(
+        "wav2vec_large", "speech", "float32", ("T", 1024), "last hidden state of a large wav2vec 2.0", "wav2vec_large", rate="fps"
+    ),
 )
 
 COLUMNS: dict[str, Column] = {column.name: column for column in _TABLE}

@@ -42,8 +42,9 @@ class AudioFacts(Part):
 
 
 class SourceItem(Part):
-    """One file that was given, or one capture by several cameras. Its identity is ``sha256``; ``uri`` is where it lies under
-    its root, a folder for a capture: then ``layout`` says how that is laid out, and ``cameras`` how many there are.
+    """One file that was given, one capture by several cameras, or one folder of codes. Its identity is ``sha256``; ``uri`` is
+    where it lies under its root, a folder for the latter two: then ``layout`` says how that is laid out, and ``cameras`` how many
+    there are.
 
     ``sound_uri`` names a sound file of its own, for pictures recorded without sound; a capture's is part of its digest.
     ``duplicate_of`` is the name of the item kept instead, ``duplicate_kind`` says whether the bytes are the same or only the
@@ -63,7 +64,7 @@ class SourceItem(Part):
     stand_in: bool = False
     video: VideoFacts | None = None
     audio: AudioFacts | None = None
-    layout: str = Field(default="", pattern="^(|nersemble-v1|nersemble-v2|plain)$")
+    layout: str = Field(default="", pattern="^(|nersemble-v1|nersemble-v2|plain|facetalk)$")
     cameras: int = 1
     probe_error: str = ""
     duplicate_of: str = ""
@@ -73,6 +74,12 @@ class SourceItem(Part):
     def name(self) -> str:
         """Root and path under it: what tells the item from all others of its source."""
         return f"{self.root}/{self.uri}"
+
+    @property
+    def duration_s(self) -> float:
+        """Length of its picture in seconds, of a folder of codes that of its sound; 0 where that is not known."""
+        facts = self.audio if self.layout == "facetalk" else self.video
+        return facts.duration_s if facts else 0.0
 
     @property
     def take_id(self) -> str:
@@ -121,7 +128,7 @@ class SourceManifest(Manifest):
             take_id=item.take_id,
             path=self.locate(item.root, item.uri, folder),
             sound_path=self.locate(item.root, item.sound_uri or item.uri, folder),
-            duration_s=item.video.duration_s if item.video else 0.0,
+            duration_s=item.duration_s,
             layout=item.layout,
         )
 

@@ -26,6 +26,8 @@ from pipelines.environment import environment
 from pipelines.plan import Plan, PlannedStage
 from pipelines.store import DamagedResult, Result, Store
 from prep.capture import open_capture
+from prep.codes import LAYOUT as CODES
+from prep.codes import open_codes
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,9 +305,10 @@ class TakeRun:
         if self._checked or "://" in take.path:
             return None
         files = {take.path: self.task.sha256} | ({take.sound_path: self.task.sound_sha256} if self.task.sound_sha256 else {})
+        open_folder = open_codes if take.layout == CODES else open_capture
         for path, sha256 in files.items():
             try:
-                digest = open_capture(Path(path)).digest() if path == take.path and take.layout else file_digest(Path(path))
+                digest = open_folder(Path(path)).digest() if path == take.path and take.layout else file_digest(Path(path))
                 changed = digest != sha256
             except Unreadable as error:
                 return Failed("missing", f"{error}; it has changed since it was scanned, run headloom scan again")

@@ -10,6 +10,7 @@ from fitting.mesh_stage import Meshes
 from fitting.nphm_stage import NphmExpression
 from manifests.stage import Stage
 from prep.capture_clips import CaptureClips
+from prep.codes import Codes, CodesIdentity
 from prep.crop import Crop
 from prep.cut import Cut
 from prep.denoise import Denoise
@@ -20,6 +21,7 @@ from prep.noise import AddNoise
 from prep.probe import Probe
 from prep.quality import Quality
 from prep.sound import Sound
+from prep.speech import Wav2Vec, Wav2VecLarge
 
 STAGES: dict[str, type[Stage]] = {
     stage.name: stage
@@ -28,6 +30,8 @@ STAGES: dict[str, type[Stage]] = {
         Faces,
         Cut,
         CaptureClips,
+        Codes,
+        CodesIdentity,
         Crop,
         Quality,
         Sound,
@@ -35,6 +39,8 @@ STAGES: dict[str, type[Stage]] = {
         AddNoise,
         Mel,
         FilterBanks,
+        Wav2Vec,
+        Wav2VecLarge,
         Clouds,
         Landmarks,
         FlameSequence,

@@ -48,7 +48,7 @@ class Scanned:
         read = [item for item in self.items if not item.probe_error]
         counts = {
             "files": len(self.items),
-            "seconds": round(sum(item.video.duration_s for item in read if item.video)),
+            "seconds": round(sum(item.duration_s for item in read)),
             "without picture": sum(item.video is None for item in read),
             "without sound": sum(item.audio is None for item in read),
             "unreadable": len(self.items) - len(read),

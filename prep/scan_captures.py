@@ -36,6 +36,33 @@ def scan_captures(
     ``layout`` ``nersemble`` finds both releases; their persons are named as their folders. A capture's digest is that of the
     names and bytes of all files that belong to it. Raises ``ManifestError`` when a path does not exist or no capture is found.
     """
+    wanted = "camera_params.json" if layout == "nersemble" else "cameras.json"
+
+    def find(folder: Path) -> list[Path]:
+        return [capture for capture in find_captures(folder) if (capture / "cameras.json").is_file() == (layout == "plain")]
+
+    lacking = f"no capture in {{}}: no {wanted} with sequences beside it"
+    return scan_folders(
+        paths, out, find, examine, "nersemble-v2" if layout == "nersemble" else "plain", lacking, name, on_progress
+    )
+
+
+def scan_folders(
+    paths: Sequence[str],
+    out: Path,
+    find: Callable[[Path], list[Path]],
+    examine: Callable[[str], Iterator[dict[str, Any]]],
+    layout: str,
+    lacking: str,
+    name: str = "",
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Scanned:
+    """Write the source manifest ``out`` of the takes that are folders and that ``find`` finds in ``paths``.
+
+    ``examine`` is run in a child process for each and yields what is in it, piece by piece; ``layout`` is that of takes of which
+    it cannot say. Raises ``ManifestError`` when a path does not exist, and when nothing is found: ``lacking`` says so, ``{}`` in
+    it being the paths.
+    """
     roots: dict[str, Path] = {}
     found: list[tuple[str, Path]] = []
     for given in paths:
@@ -43,23 +70,22 @@ def scan_captures(
         if not folder.is_dir():
             raise ManifestError(f"{given}: there is no such folder; check the path")
         root = root_name(folder, roots)
-        found += [(root, capture) for capture in find_captures(folder) if _is(capture, layout)]
+        found += [(root, take) for take in find(folder)]
     if not found:
-        wanted = "camera_params.json" if layout == "nersemble" else "cameras.json"
-        raise ManifestError(f"no capture in {', '.join(map(str, paths))}: no {wanted} with sequences beside it")
-    sizes = [sum(file.stat().st_size for file in capture.rglob("*") if file.is_file()) for _, capture in found]
+        raise ManifestError(lacking.format(", ".join(map(str, paths))))
+    sizes = [sum(file.stat().st_size for file in take.rglob("*") if file.is_file()) for _, take in found]
     facts: list[dict[str, Any]] = [{}] * len(found)
     timeouts = [PATIENCE_S + size * _PATIENCE_PER_BYTE for size in sizes]
-    for done, (number, said) in enumerate(in_children(examine, [(str(capture),) for _, capture in found], timeouts), 1):
+    for done, (number, said) in enumerate(in_children(examine, [(str(take),) for _, take in found], timeouts), 1):
         facts[number] = said
         if on_progress:
             on_progress(done, len(found))
     items = []
-    for (root, capture), size, said in zip(found, sizes, facts, strict=True):
+    for (root, take), size, said in zip(found, sizes, facts, strict=True):
         sound = said.get("sound", "")
         items.append(
             SourceItem(
-                uri=capture.relative_to(roots[root]).as_posix() or ".",
+                uri=take.relative_to(roots[root]).as_posix() or ".",
                 root=root,
                 sha256=said.get("sha256", ""),
                 bytes=size,
@@ -68,7 +94,7 @@ def scan_captures(
                 stand_in=said.get("stand_in", False),
                 video=said.get("video"),
                 audio=said.get("audio"),
-                layout=said.get("layout", "nersemble-v2" if layout == "nersemble" else "plain"),
+                layout=said.get("layout", layout),
                 cameras=said.get("cameras", 0),
                 probe_error=" ".join(said.get("trouble", "").split()),
             )
@@ -77,10 +103,6 @@ def scan_captures(
         items[number] = items[number].model_copy(update={"duplicate_of": items[kept].name, "duplicate_kind": kind})
     stored = {root: stored_root(folder, out) for root, folder in roots.items()}
     return Scanned(SourceManifest.write(out, name or out.stem, stored, items), tuple(items), Counter())
-
-
-def _is(capture: Path, layout: str) -> bool:
-    return (capture / "cameras.json").is_file() == (layout == "plain")
 
 
 def examine(path: str) -> Iterator[dict[str, Any]]:

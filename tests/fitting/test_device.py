@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fitting.cloud_stage import Clouds
-from fitting.device import device_of
+from prep.device import device_of
 from fitting.identity_stage import NphmIdentity
 from fitting.landmark_stage import Landmarks
 from fitting.nphm_stage import NphmExpression

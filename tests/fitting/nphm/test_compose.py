@@ -212,6 +212,34 @@ def test_meshes_are_those_of_the_distance_that_does_not_fall_to_zero(head_with_c
     assert falling.evaluations > canonical.evaluations
 
 
+def right_side(points: torch.Tensor) -> torch.Tensor:
+    """A weight that lets the left half of a head rest: 0 for x > 0, else up to 1."""
+    return (-4 * points[..., 0]).clamp(0, 1)
+
+
+def test_weighted_backward_meshes_lie_where_the_weighted_offsets_lead(head_with_code) -> None:
+    identity, code = head_with_code
+    head = Nphm(identity, smile(Direction.backward))
+    subject, frames = head.subject(code), 3 * draw(2, 6).float()
+    for mesh, frame in zip(head.each_mesh(frames, subject, resolution=48, weight=right_side), frames, strict=True):
+        points = mesh.vertices[None]
+        offset = head.expression(points, frame[None], subject.expression).offset
+        assert identity(points + right_side(points)[..., None] * offset, subject.identity).abs().max() < 1.35 / 47
+        assert head(points, frame[None], subject).sdf.abs().max() > 1.35 / 47
+
+
+def test_weighted_forward_meshes_are_the_canonical_head_moved_by_the_weighted_offsets(head_with_code) -> None:
+    identity, code = head_with_code
+    head = Nphm(identity, smile(Direction.forward))
+    subject, frame = head.subject(code), draw(1, 6).float()
+    still, whole, part = (
+        next(head.each_mesh(frame, subject, resolution=32, weight=weight)).vertices
+        for weight in (lambda points: torch.zeros_like(points[..., 0]), None, right_side)
+    )
+    torch.testing.assert_close(part, still + right_side(still)[:, None] * (whole - still))
+    assert (whole - still).norm(dim=-1).max() > 0.05
+
+
 def test_meshes_are_of_one_subject() -> None:
     head = Nphm(small_identity(), small_expression())
     with pytest.raises(ValueError, match="of one subject, got 2"):
