@@ -12,6 +12,7 @@ Which one holds is a property of the expression network's weights; asked for ano
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -123,7 +124,6 @@ class Nphm(nn.Module):
         sdf, color = self._canonical_sdf(canonical, moved.hyper, subject.identity, background)
         return Distance(sdf, canonical, torch.ones_like(sdf, dtype=torch.bool), color)
 
-    @torch.no_grad()
     def meshes(
         self,
         expression: Tensor,
@@ -140,30 +140,58 @@ class Nphm(nn.Module):
         For the composition forward the canonical head is extracted once: all meshes have its triangles. See
         ``fitting.isosurface.extract`` for ``dense``.
         """
+        return list(
+            self.each_mesh(
+                expression, subject, resolution=resolution, lower=lower, upper=upper, background=background, dense=dense
+            )
+        )
+
+    @torch.no_grad()
+    def each_mesh(
+        self,
+        expression: Tensor,
+        subject: Subject,
+        *,
+        resolution: int = 256,
+        lower: tuple[float, float, float] = LOWER,
+        upper: tuple[float, float, float] = UPPER,
+        background: Background = Background.member,
+        dense: bool = False,
+        weight: Callable[[Tensor], Tensor] | None = None,
+    ) -> Iterator[Mesh]:
+        """As ``meshes``, one after the other: a long sequence is never in memory as a whole.
+
+        The expression's offsets are multiplied by ``weight``, which gives (..., 3) points numbers (...): posed points, or
+        canonical ones for the composition forward. Hyper coordinates are left as they are.
+        """
         if len(subject.expression.known) != 1:
             raise ValueError(f"meshes are of one subject, got {len(subject.expression.known)}")
         if isinstance(subject.identity, MonoCondition):
             subject = subject._replace(identity=subject.identity._replace(appearance=None))  # colours are not asked for
 
+        def moved(points: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
+            deformation = self.expression(points, code[None], subject.expression)
+            offset = deformation.offset if weight is None else weight(points)[..., None] * deformation.offset
+            return points + offset, deformation.hyper
+
         def extracted(code: Tensor | None) -> Mesh:
             def field(points: Tensor) -> Tensor:
                 points, hyper = points.to(expression.dtype)[None], None
                 if code is not None:
-                    moved = self.expression(points, code[None], subject.expression)
-                    points, hyper = points + moved.offset, moved.hyper
+                    points, hyper = moved(points, code)
                 return self._canonical_sdf(points, hyper, subject.identity, background, floor=0.0)[0][0]
 
             return extract(field, lower, upper, resolution, dense=dense, device=expression.device)
 
         if self.composition is not Composition.forward:
-            return [extracted(code) for code in expression]
+            for code in expression:
+                yield extracted(code)
+            return
         canonical = extracted(None)
         vertices = canonical.vertices.to(expression)[None]
-        meshes = []
         for code in expression:
-            parts = [part + self.expression(part, code[None], subject.expression).offset for part in vertices.split(50_000, 1)]
-            meshes.append(canonical._replace(vertices=torch.cat(parts, dim=1)[0].to("cpu", torch.float32)))
-        return meshes
+            parts = [moved(part, code)[0] for part in vertices.split(50_000, 1)]
+            yield canonical._replace(vertices=torch.cat(parts, dim=1)[0].to("cpu", torch.float32))
 
     def _canonical_sdf(
         self,

@@ -1,0 +1,1 @@
+"""FaceTalk: codes of speaking faces from sound, and faces from codes."""

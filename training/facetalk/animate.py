@@ -1,0 +1,181 @@
+"""From codes to faces: meshes of every frame, how far the mouth is open, and an animation as files.
+
+Codes are those of the columns ``nphm_expression`` and ``nphm_identity`` (FaceTalk, §4 "Sequence Generation"), or of
+``flame_expression`` with ``flame_jaw`` behind it and ``flame_identity`` (supplement A). ``training.facetalk.film`` shows them.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fitting.flame import Flame
+from fitting.flame.landmarks import Landmarks
+from fitting.isosurface import Mesh
+from fitting.nphm.compose import Composition, Nphm, Subject
+from fitting.nphm.identity import IdentityCondition, IdentityNetwork
+from fitting.nphm.roots import find_canonical
+from fitting.ply import ply_bytes
+from fitting.space import NPHM_SCALE
+from manifests.atomic import TEMPORARY, write_whole
+from training.facetalk.film import YAWS, Picture, preview, render
+from training.facetalk.smoothing import Smoothing
+
+FLAME_EXPRESSION = 100
+"""Numbers of a FLAME code before the jaw's three."""
+
+_STEPS = 8
+"""Of Newton's method, from a point near the surface to it."""
+
+_STARTS = 16
+"""Of the search for a posed lip."""
+
+_MM = 1000 / NPHM_SCALE
+_OWN = re.compile(rf"frame_\d+\.ply|preview\.mp4|codes\.npz|{re.escape(TEMPORARY)}.*")
+
+
+class WrongFolder(ValueError):
+    """A folder that holds something else than an animation."""
+
+
+def meshes_of(
+    codes: Tensor, identity: Tensor, head: Nphm, smoothing: Smoothing | None = None, resolution: int = 128
+) -> Iterator[Mesh]:
+    """The heads of ``codes`` (T, 200) of one person (1344,), frame by frame, in metres with FLAME's axes.
+
+    ``smoothing`` is FaceTalk's, if any. Networks run where the head is; meshes are on the CPU. A frame of the studio's backward
+    network takes 1.8, 4.5 and 8 s on one core at a ``resolution`` of 64, 96 and 128; with a forward network, whose head is
+    extracted once, the first frame takes as long and the others a fraction of a second.
+    """
+    codes, subject = _on_head(codes, identity, head)
+    weight = None if smoothing is None else smoothing.weight
+    for mesh in head.each_mesh(codes, subject, resolution=resolution, weight=weight):
+        yield mesh._replace(vertices=mesh.vertices / NPHM_SCALE)
+
+
+def flame_meshes_of(codes: Tensor, identity: Tensor, flame: Flame, batch: int = 64) -> Iterator[Mesh]:
+    """FLAME's heads of ``codes`` (T, 103) of one person (300,), frame by frame, in metres, not turned.
+
+    A code is 100 of the expression, then the jaw's axis-angle in radians.
+    """
+    person, faces = identity.to(flame.template)[None], flame.faces.cpu()
+    for part in codes.to(flame.template).split(batch):
+        with torch.no_grad():
+            posed = flame(person, part[:, :FLAME_EXPRESSION], jaw=part[:, FLAME_EXPRESSION:]).vertices
+        for vertices in posed.to("cpu", torch.float32):
+            yield Mesh(vertices, faces, 0)
+
+
+def write_animation(
+    codes: Tensor,
+    identity: Tensor,
+    head: Nphm | Flame,
+    folder: Path,
+    fps: Fraction,
+    wave: NDArray[np.float32],
+    rate: int,
+    *,
+    smoothing: Smoothing | None = None,
+    resolution: int = 128,
+) -> None:
+    """Write ``frame_00000.ply`` and so on, in metres, for each frame of ``codes``, and ``preview.mp4`` with the sound.
+
+    ``codes``, ``identity`` and the rest are those of ``meshes_of``, or of ``flame_meshes_of`` for a FLAME head, which has neither
+    ``smoothing`` nor ``resolution``; ``wave`` (S,), -1 ... 1, is the sound of ``rate`` Hz, beginning with the first frame.
+    ``codes.npz`` comes last, so where it is, the animation is whole: it has ``codes``, ``identity``, ``fps`` (numerator and
+    denominator), ``wave`` and ``rate``. An animation that was in ``folder`` goes. Raises ``WrongFolder`` for a folder that holds
+    anything else, and ``ValueError`` for no frame.
+    """
+    if not len(codes):
+        raise ValueError(f"{folder}: there are no codes to make an animation of; give (T, E) of one frame at least")
+    folder.mkdir(parents=True, exist_ok=True)
+    held = sorted(folder.iterdir())
+    if strange := [path.name for path in held if not _OWN.fullmatch(path.name)]:
+        raise WrongFolder(f"{folder} holds {strange[0]}, which is no part of an animation: give a new folder, or an animation's")
+    for path in held:  # in the order of names: codes.npz, which says that all is there, goes before any frame
+        path.unlink()
+    if isinstance(head, Flame):
+        meshes = flame_meshes_of(codes, identity, head)
+    else:
+        meshes = meshes_of(codes, identity, head, smoothing, resolution)
+
+    def pictures() -> Iterator[Picture]:
+        for number, mesh in enumerate(meshes):
+            write_whole(folder / f"frame_{number:05d}.ply", ply_bytes(mesh.vertices, mesh.faces))
+            yield render(mesh, YAWS)
+
+    write_whole(folder / "preview.mp4", preview(pictures(), fps, wave, rate))
+    file = io.BytesIO()
+    np.savez(
+        file,
+        codes=codes.detach().cpu().numpy(),
+        identity=identity.detach().cpu().numpy(),
+        fps=np.array([fps.numerator, fps.denominator]),
+        wave=wave,
+        rate=rate,
+    )
+    write_whole(folder / "codes.npz", file.getvalue())
+
+
+def flame_lips(flame: Flame, landmarks: Landmarks, identity: Tensor, jaw: float = 0.1) -> Tensor:
+    """About where the middle of the inner lips, upper and lower, is on the canonical NPHM head of a person (300,): (2, 3).
+
+    They are landmarks 62 and 66 of iBUG's 68 in NPHM's space. The jaw is opened by so many radians, since NPHM's canonical mouth
+    is open: each lip's own edge is then the nearest surface. Raises ``ValueError`` for a FLAME without jaw.
+    """
+    with torch.no_grad():
+        opened = flame(identity.to(flame.template), jaw=flame.template.new_tensor([jaw, 0.0, 0.0])).vertices
+        points = landmarks(opened)
+    rows = [landmarks.indices.tolist().index(number) for number in (62, 66)]
+    return NPHM_SCALE * points[rows]
+
+
+def mouth_opening_mm(codes: Tensor, identity: Tensor, head: Nphm, lips: Tensor) -> NDArray[np.float64]:
+    """(T,) millimetres between the inner lips of the heads of ``codes`` (T, 200) of one person (1344,).
+
+    ``lips`` (2, 3) lie near the middle of the upper and the lower inner lip of the canonical head, in NPHM's space
+    (``flame_lips``). The nearest points of the canonical surface are followed to where each frame poses them: by the offsets of a
+    forward network, by the roots of a backward one; of a lip that no root is found for, the best try counts. All frames are one
+    batch. A backward network cannot tell lips that touch apart: the studio's leaves 3 mm between shut ones, and follows wider
+    mouths. With a forward network for the same codes the figure is truer. Raises ``ValueError`` for MonoNPHM's head.
+    """
+    codes, subject = _on_head(codes, identity, head)
+    points = _on_surface(lips.to(codes), subject, head).expand(len(codes), -1, -1)
+    with torch.no_grad():
+        if head.composition is Composition.forward:
+            posed = points + head.expression(points, codes, subject.expression).offset
+        else:
+            # Lips move far, so a search that begins where they are on the canonical head often ends nowhere.
+            seeded = torch.Generator().manual_seed(0)
+            posed = find_canonical(head.expression, points, codes, subject.expression, starts=_STARTS, generator=seeded).points
+    opening: NDArray[np.float64] = (_MM * (posed[:, 0] - posed[:, 1]).norm(dim=-1)).double().cpu().numpy()
+    return opening
+
+
+def _on_surface(points: Tensor, subject: Subject, head: Nphm) -> Tensor:
+    """(1, P, 3) the points of the canonical surface that the distance's slope leads to from ``points`` (P, 3)."""
+    if not isinstance(head.identity, IdentityNetwork) or not isinstance(subject.identity, IdentityCondition):
+        raise ValueError("the mouth is looked for on NPHM's heads: MonoNPHM has no codes of FaceTalk's")
+    found = points.detach()[None]
+    for _ in range(_STEPS):
+        with torch.enable_grad():
+            found.requires_grad_(True)
+            distance = head.identity(found, subject.identity, floor=0.0)
+            (slope,) = torch.autograd.grad(distance.sum(), found)
+        found = (found - distance[..., None] * slope / slope.square().sum(dim=-1, keepdim=True).clamp(min=0.25)).detach()
+    return found
+
+
+def _on_head(codes: Tensor, identity: Tensor, head: Nphm) -> tuple[Tensor, Subject]:
+    """The codes as the head takes them, and the person."""
+    weight = next(head.parameters())
+    with torch.no_grad():
+        return codes.detach().to(weight), head.subject(identity.detach().to(weight)[None])
