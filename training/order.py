@@ -45,6 +45,16 @@ def permute(places: ArrayLike, count: int, key: int) -> Integers:
     return found.astype(np.int64).reshape(asked.shape)
 
 
+def draw(places: ArrayLike, ends: ArrayLike, key: int) -> Integers:
+    """For each of ``places`` (...,) a random number from 0 to its end, one of ``ends`` (...,), exclusive, chosen by ``key``.
+
+    The remainder of 64 bits: no number is favoured by more than its end over 2**64.
+    """
+    bits = _mix(_mix(np.asarray(places, np.int64).astype(np.uint64) ^ np.uint64(key)) + np.uint64(key))
+    found: Integers = (bits % np.asarray(ends, np.int64).astype(np.uint64)).astype(np.int64)
+    return found
+
+
 class Order:
     """The order of the samples of B blocks with ``sizes`` (B,), ``drawer`` blocks mixed at a time, for a ``key``.
 
@@ -59,27 +69,38 @@ class Order:
             raise ValueError("there is no sample to put in order")
         self._first = np.concatenate([[0], np.cumsum(self.sizes)[:-1]])
         self._epoch = lru_cache(maxsize=2)(self._dealt)
+        # Runs go through a drawer position by position, so all of it is mixed at once.
+        self._drawer = lru_cache(maxsize=2)(self._mixed)
+
+    def __reduce__(self) -> tuple[type[Order], tuple[Integers, int, int]]:
+        return type(self), (self.sizes, self.key, self.drawer)
 
     def __call__(self, positions: ArrayLike) -> Integers:
         """The samples (...,) at ``positions`` (...,) of an endless run: position ``count`` begins the second epoch."""
         asked = np.asarray(positions, np.int64)
         flat, found = asked.ravel(), np.empty(asked.size, np.int64)
         epochs, within = np.divmod(flat, self.count)
-        for epoch in np.unique(epochs).tolist():
-            chosen = np.flatnonzero(epochs == epoch)
+        for epoch in sorted(set(epochs.tolist())):
+            chosen = epochs == epoch
             found[chosen] = self._at(within[chosen], epoch)
         return found.reshape(asked.shape)
 
     def _at(self, places: Integers, epoch: int) -> Integers:
-        dealt = self._epoch(epoch)
-        drawers = np.searchsorted(dealt.drawers, places, side="right") - 1
+        bounds = self._epoch(epoch).drawers
+        drawers = np.searchsorted(bounds, places, side="right") - 1
         found = np.empty_like(places)
-        for drawer in np.unique(drawers).tolist():
-            own = np.flatnonzero(drawers == drawer)
-            start, stop = dealt.drawers[drawer], dealt.drawers[drawer + 1]
-            mixed = start + permute(places[own] - start, int(stop - start), key_of(self.key, epoch, drawer))
-            slot = np.searchsorted(dealt.starts, mixed, side="right") - 1
-            found[own] = self._first[dealt.blocks[slot]] + mixed - dealt.starts[slot]
+        for drawer in sorted(set(drawers.tolist())):
+            own = drawers == drawer
+            found[own] = self._drawer(epoch, drawer)[places[own] - bounds[drawer]]
+        return found
+
+    def _mixed(self, epoch: int, drawer: int) -> Integers:
+        """The samples of a drawer in the order in which they are shown."""
+        dealt = self._epoch(epoch)
+        start, stop = dealt.drawers[drawer : drawer + 2].tolist()
+        mixed = start + permute(np.arange(stop - start), stop - start, key_of(self.key, epoch, drawer))
+        slot = np.searchsorted(dealt.starts, mixed, side="right") - 1
+        found: Integers = self._first[dealt.blocks[slot]] + mixed - dealt.starts[slot]
         return found
 
     def _dealt(self, epoch: int) -> _Dealt:

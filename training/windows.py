@@ -8,6 +8,7 @@ or last frame, ``drop`` does without the window. Sound and features follow by th
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,55 +30,99 @@ def window_counts(n_frames: NDArray[np.integer[Any]], window: Window) -> Integer
     return counts
 
 
-class Place(NamedTuple):
-    """A window of a clip."""
-
-    clip: int
-    """Row in the clip index."""
-    first: int
-    """Its first frame, without the context."""
+def first_frames(numbers: Integers, window: Window) -> Integers:
+    """(N,) first frames, without the context, of the windows with these ``numbers`` (N,) in their clips."""
+    return numbers * window.stride + (window.context[0] if window.edge == "drop" else 0)
 
 
-def first_frame(number: int, window: Window) -> int:
-    """First frame of a clip's window ``number``."""
-    return number * window.stride + (window.context[0] if window.edge == "drop" else 0)
+class Span(NamedTuple):
+    """What windows show of a column: ``length`` places of ``axis``."""
+
+    length: int
+    axis: int
+    rate: int
+    """Places in a second; 0: a place is a frame."""
 
 
-def frames_of(first: int, n_frames: int, window: Window) -> Integers:
-    """(context + length + context,) the clip's frames that a window shows, clamped to the clip."""
-    before, after = window.context
-    return np.clip(np.arange(first - before, first + window.length + after), 0, n_frames - 1)
+class _Cuts(NamedTuple):
+    """Of one column."""
+
+    name: str
+    span: Span | None
+    """None for a column that is shown whole."""
+    starts: list[int]
+    slices: list[tuple[slice, ...]]
+
+
+_NOTHING = slice(0, 0)
+
+
+class Windows:
+    """Where in clips some windows lie, column by column."""
+
+    def __init__(self, plan: list[_Cuts]) -> None:
+        self._plan = plan
+
+    def cut(self, values: Mapping[str, Any], number: int) -> list[Any]:
+        """What window ``number`` shows of each column of the clip with these whole ``values``, clamped to the clip.
+
+        Raises ``KeyError`` for a column that is not among them.
+        """
+        shown = []
+        for name, span, starts, slices in self._plan:
+            whole = values[name]
+            if span is not None:
+                window = whole[slices[number]]
+                if window.shape[span.axis] != span.length:
+                    index = np.arange(starts[number], starts[number] + span.length)
+                    window = whole.take(np.clip(index, 0, whole.shape[span.axis] - 1), axis=span.axis)
+                whole = window
+            shown.append(whole)
+        return shown
 
 
 class Cutter:
-    """Cuts windows out of a clip's arrays. Rates and axes are looked up once."""
+    """Cuts windows out of the ``columns`` of clips at ``fps``, a fraction.
 
-    def __init__(self, columns: dict[str, Column], window: Window) -> None:
-        self._columns, self._window = columns, window
-        for column in columns.values():
-            if column.dtype == "bytes":
-                raise ManifestError(f"column {column.name} holds a film: give it to the loader as frames, not as a column")
+    Shown are frames (L, ...) of columns with a row for each frame and of films, a run of constant length of features at another
+    rate, and columns without a rate whole. Raises ``ManifestError`` for columns that windows cannot be cut from or batches
+    cannot be made of.
+    """
 
-    def __call__(self, values: dict[str, Any], first: int, n_frames: int, fps: tuple[int, int]) -> dict[str, Any]:
-        """The part of a clip's ``values`` that the window from frame ``first`` on shows, by column; ``fps`` is a fraction.
+    def __init__(self, columns: Iterable[Column], window: Window, fps: tuple[int, int]) -> None:
+        self._window, self._fps = window, fps
+        self._frames = window.length + sum(window.context)
+        self._spans = {column.name: self._span(column) for column in columns}
 
-        Frames (L, ...) for columns with a row for each frame; a run of constant length for features at another rate; columns
-        without a rate are given whole.
-        """
-        shown = frames_of(first, n_frames, self._window)
-        return {name: self._cut(self._columns[name], value, shown, first, fps) for name, value in values.items()}
+    def windows(self, names: Iterable[str], first: Integers) -> Windows:
+        """How the columns ``names`` are cut in windows with the first frames ``first`` (B,)."""
+        shown = first - self._window.context[0]
+        plan: list[_Cuts] = []
+        for name in names:
+            span = self._spans[name]
+            if span is None:
+                plan.append(_Cuts(name, None, [], []))
+                continue
+            starts = shown
+            if span.rate:
+                starts = window_start(shown, *self._fps, rate=span.rate) + round(self._window.audio_shift_ms * span.rate / 1000)
+            before = (slice(None),) * span.axis
+            # A window that begins before the clip is none that a slice shows: an empty one stands for it.
+            spans = (slice(start, start + span.length) if start >= 0 else _NOTHING for start in starts.tolist())
+            slices: list[tuple[slice, ...]] = [(*before, own) for own in spans]
+            plan.append(_Cuts(name, span, starts.tolist(), slices))
+        return Windows(plan)
 
-    def _cut(self, column: Column, value: Any, shown: Integers, first: int, fps: tuple[int, int]) -> Any:
-        if not column.rate:
-            return value
+    def _span(self, column: Column) -> Span | None:
+        free = [axis for axis, length in enumerate(column.shape) if isinstance(length, str)]
         if column.rate == "fps":
-            return value[shown]
-        rate = rate_of(column)
-        axis = next(place for place, length in enumerate(column.shape) if isinstance(length, str))
-        start = int(window_start(first - self._window.context[0], *fps, rate=rate))
-        start += round(self._window.audio_shift_ms * rate / 1000)
-        index = np.arange(start, start + sample_count(len(shown), *fps, rate=rate))
-        return np.take(value, np.clip(index, 0, value.shape[axis] - 1), axis=axis)
+            return Span(self._frames, axis=0, rate=0)
+        if column.rate:
+            rate = rate_of(column)
+            return Span(sample_count(self._frames, *self._fps, rate=rate), free[0], rate)
+        if free or column.dtype == "bytes":
+            raise ManifestError(f"column {column.name} {column.shape_text} has another length in each clip: no batch can hold it")
+        return None
 
 
 def rate_of(column: Column) -> int:

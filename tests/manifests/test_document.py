@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from manifests.document import ManifestError, canonical_json, digest_of
 from manifests.recipe import Recipe, load_recipe
-from manifests.shipped import RECIPES, find, shipped, with_settings
 from manifests.reference import generated
+from manifests.shipped import RECIPES, find, shipped, with_settings
 from manifests.source import SourceItem, SourceManifest
 from manifests.training import TrainingManifest, Window
 

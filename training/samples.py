@@ -1,0 +1,123 @@
+"""The windows of one dataset: which clips of it are trained on, and which window each sample is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from manifests.document import ManifestError
+from manifests.reader import Dataset
+from manifests.training import Range, Split
+from training.model import Needs
+from training.partners import Partners
+from training.split import Part, part_of
+from training.windows import window_counts
+
+Integers = NDArray[np.int64]
+
+DAMAGE = (OSError, ValueError, pa.ArrowException)
+"""What reading a damaged part may raise."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The windows of some clips of a dataset, numbered in the order in which they are stored."""
+
+    dataset: Dataset
+    needs: Needs
+    rows: Integers
+    """(N,) clips that have windows, in storage order."""
+    counts: Integers
+    """(N,) windows of each of them."""
+    people: tuple[str, ...]
+    """(N,) who they show; the take where that is unknown."""
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def places(self, samples: Integers) -> tuple[Integers, Integers]:
+        """Which of the N clips (B,), and which of its windows (B,), each of ``samples`` (B,) is."""
+        clips = np.searchsorted(self._ends, samples, side="right") - 1
+        return clips, samples - self._ends[clips]
+
+    @property
+    def all_columns(self) -> tuple[str, ...]:
+        """The columns that are asked for, with those of the partners."""
+        return columns_of(self.needs)
+
+    @cached_property
+    def partners(self) -> Partners:
+        """Who goes with whom."""
+        return Partners(self.counts, self.people)
+
+    def of_index(self, name: str) -> NDArray[Any]:
+        """(N,) the values of a column of the clip index."""
+        return np.asarray(self.dataset.clips[name].take(pa.array(self.rows)).to_numpy())
+
+    @cached_property
+    def _ends(self) -> Integers:
+        return np.append(0, np.cumsum(self.counts))
+
+
+def columns_of(needs: Needs) -> tuple[str, ...]:
+    """The columns that are asked for, with those of the partners, each once."""
+    wanted = [*needs.columns, *(name for partner in needs.partners.values() for name in partner.columns)]
+    return tuple(dict.fromkeys(wanted))
+
+
+def samples_of(
+    dataset: Dataset,
+    needs: Needs,
+    *,
+    split: Split | None = None,
+    part: Part = "train",
+    accepted: Mapping[str, Range] | None = None,
+) -> Samples:
+    """The samples of ``part`` of the ``split`` whose scores are within ``accepted``.
+
+    Raises ``ManifestError`` for columns that the dataset lacks, when no clip or no window is left, with what took them away, and
+    for partners that nobody can be.
+    """
+    dataset.require(*columns_of(needs), *(accepted or {}))
+    clips = dataset.clips
+    kept = np.ones(len(dataset), bool)
+    for name, limits in (accepted or {}).items():
+        values = np.asarray(clips[name].to_numpy())
+        kept &= (values >= (-np.inf if limits.min is None else limits.min)) & (
+            values <= (np.inf if limits.max is None else limits.max)
+        )
+        if not kept.any():
+            raise ManifestError(
+                f"{dataset.place}: no clip is left by the filter on {name}; it has {values.min()} to {values.max()}"
+            )
+    people = _people(dataset)
+    if split is not None:
+        kept &= part_of(people, split) == part
+        if not kept.any():
+            raise ManifestError(f"{dataset.place}: no person is in the part {part} of the split; give it a larger share")
+    rows = np.flatnonzero(kept)
+    n_frames = np.asarray(clips["n_frames"].to_numpy())[rows]
+    counts = window_counts(n_frames, needs.window)
+    if not counts.any():
+        length, longest = needs.window.length, n_frames.max()
+        raise ManifestError(f"{dataset.place}: a window of {length} frames is longer than every clip; the longest has {longest}")
+    rows, counts = rows[counts > 0], counts[counts > 0]
+    samples = Samples(dataset, needs, rows, counts, tuple(people[row] for row in rows.tolist()))
+    for name, partner in needs.partners.items():
+        if partner.kind == "other_person" and samples.partners.count < 2:
+            raise ManifestError(
+                f"{dataset.place}: partner {name} is another person, and there is only {samples.people[0]} in the part {part};"
+                " give it more people"
+            )
+    return samples
+
+
+def _people(dataset: Dataset) -> Sequence[str]:
+    named = zip(*(dataset.clips[name].to_pylist() for name in ("person", "take_id")), strict=True)
+    return [person or take for person, take in named]
