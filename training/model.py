@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from manifests.document import Part
+from manifests.document import ManifestError, Part
 from manifests.training import Window
 from training.draws import Draws
 
@@ -96,3 +97,10 @@ class Model(nn.Module):
     def pictures(self, batch: Batch, draws: Draws) -> dict[str, NDArray[np.uint8]]:
         """RGB pictures (H, W, 3) of what the model makes of a validation ``batch``, by name."""
         return {}
+
+    def produce(self, **given: Any) -> list[Path]:
+        """Make files out of files, as ``headloom sample`` asks: ``given`` are its options that were set. Returns what was made.
+
+        Raises ``ManifestError`` for options that are missing, or that this model knows nothing of.
+        """
+        raise ManifestError(f"the model {type(self).__name__} makes no files; call it from Python, as its page shows")

@@ -16,8 +16,8 @@ from training.checkpoint import LAST
 from training.mixture import Mixture
 from training.model import Model, Needs
 from training.models import model_class
-from training.samples import samples_of
-from training.split import Part
+from training.samples import people_of, samples_of
+from training.split import Part, parts_of
 
 MANIFEST = "manifest.yaml"
 """In the folder of a run: its manifest, with places and digests filled in."""
@@ -58,13 +58,20 @@ class Run:
         return asked if window is None else Needs(asked.columns, window, asked.partners)
 
     def data(self, part: Part) -> Mixture:
-        """The windows of ``part`` of all datasets."""
+        """The windows of ``part`` of all datasets. Nobody is in two parts, whichever datasets show them."""
         manifest, needs = self.manifest, self.needs
-        samples = [
-            samples_of(Dataset(ref.path), needs, split=manifest.split, part=part, accepted=manifest.filter)
-            for ref in manifest.datasets
-        ]
-        return Mixture(samples, [ref.weight for ref in manifest.datasets], manifest.seed)
+        datasets = [Dataset(ref.path) for ref in manifest.datasets]
+        people = [set(people_of(dataset)) for dataset in datasets]
+        dealt = parts_of(set().union(*people), manifest.split)
+        among = {person for person, own in dealt.items() if own == part}
+        chosen = [number for number, own in enumerate(people) if own & among]
+        if not chosen:
+            raise ManifestError(
+                f"{', '.join(dataset.place for dataset in datasets)}: of {len(dealt)} people none is in the part {part} of the "
+                f"split; give it a larger share, or a share of 0 to do without"
+            )
+        samples = [samples_of(datasets[number], needs, among=among, accepted=manifest.filter) for number in chosen]
+        return Mixture(samples, [manifest.datasets[number].weight for number in chosen], manifest.seed)
 
     @property
     def validates(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 
 from manifests.document import ManifestError
 from manifests.reader import Dataset
-from manifests.training import Range, Split
+from manifests.training import Range
 from training.model import Needs
 from training.partners import Partners
-from training.split import Part, part_of
 from training.windows import window_counts
 
 Integers = NDArray[np.int64]
@@ -75,11 +74,10 @@ def samples_of(
     dataset: Dataset,
     needs: Needs,
     *,
-    split: Split | None = None,
-    part: Part = "train",
+    among: Set[str] | None = None,
     accepted: Mapping[str, Range] | None = None,
 ) -> Samples:
-    """The samples of ``part`` of the ``split`` whose scores are within ``accepted``.
+    """The samples of the people ``among`` whom (None: of all) it is to be, in clips whose scores are within ``accepted``.
 
     Raises ``ManifestError`` for columns that the dataset lacks, when no clip or no window is left, with what took them away, and
     for partners that nobody can be.
@@ -96,11 +94,9 @@ def samples_of(
             raise ManifestError(
                 f"{dataset.place}: no clip is left by the filter on {name}; it has {values.min()} to {values.max()}"
             )
-    people = _people(dataset)
-    if split is not None:
-        kept &= part_of(people, split) == part
-        if not kept.any():
-            raise ManifestError(f"{dataset.place}: no person is in the part {part} of the split; give it a larger share")
+    people = people_of(dataset)
+    if among is not None:
+        kept &= np.array([person in among for person in people])
     rows = np.flatnonzero(kept)
     n_frames = np.asarray(clips["n_frames"].to_numpy())[rows]
     counts = window_counts(n_frames, needs.window)
@@ -112,12 +108,12 @@ def samples_of(
     for name, partner in needs.partners.items():
         if partner.kind == "other_person" and samples.partners.count < 2:
             raise ManifestError(
-                f"{dataset.place}: partner {name} is another person, and there is only {samples.people[0]} in the part {part};"
-                " give it more people"
+                f"{dataset.place}: partner {name} is another person, and there is only {samples.people[0]}; give it more people"
             )
     return samples
 
 
-def _people(dataset: Dataset) -> Sequence[str]:
+def people_of(dataset: Dataset) -> Sequence[str]:
+    """Who each clip shows; the take where that is unknown."""
     named = zip(*(dataset.clips[name].to_pylist() for name in ("person", "take_id")), strict=True)
     return [person or take for person, take in named]

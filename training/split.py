@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from manifests.training import Split
 from training.order import key_of
@@ -15,10 +14,10 @@ Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
 
 
-def part_of(people: Sequence[str], split: Split) -> NDArray[np.str_]:
-    """(N,) the part of each clip, whose person is in ``people`` (N,).
+def parts_of(people: Collection[str], split: Split) -> dict[str, Part]:
+    """The part of each of ``people``.
 
-    People are put in an order that depends on the split's seed and on their names alone, and cut by its shares, each part
+    They are put in an order that depends on the split's seed and on their names alone, and cut by its shares, each part
     that has a share getting at least one of them where there are enough. So a person who joins later moves few others.
     """
     names = sorted(set(people), key=lambda name: key_of("split", split.seed, name))
@@ -29,5 +28,4 @@ def part_of(people: Sequence[str], split: Split) -> NDArray[np.str_]:
     for _ in range(len(names) - int(counts.sum())):
         lack = len(names) * shares - counts + asked * (counts == 0)
         counts[int(lack.argmax())] += 1
-    given = dict(zip(names, np.repeat(PARTS, counts).tolist(), strict=True))
-    return np.array([given[person] for person in people], dtype=np.str_)
+    return dict(zip(names, (part for part, count in zip(PARTS, counts, strict=True) for _ in range(count)), strict=True))

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from manifests.document import ManifestError
+from tests.manifests.small_dataset import clip
+from tests.training.datasets import write_clips
 from tests.training.toy import manifest, write_data
 from training.run import MANIFEST, begin
 
@@ -24,7 +26,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"filter": {"sharpness": {"min": 1e9}}}, "no clip is left by the filter on sharpness; it has"),
         ({"filter": {"sharpnes": {"min": 0}}}, "did you mean 'sharpness'"),
         ({"window": {"length": 10_000}}, "longer than every clip"),
-        ({"split": {"train": 0, "val": 1}}, "no person is in the part train"),
+        ({"split": {"train": 0, "val": 1}}, "of 3 people none is in the part train"),
         ({"launch": {"workers": 7, "device": "cpu"}}, "cannot be shared by launch.workers=7: make it larger"),
     ],
 )
@@ -56,3 +58,19 @@ def test_the_folder_keeps_the_manifest_with_places_and_digests(data: Path, monke
     assert again.datasets[0].path == str(data)
     assert again.datasets[0].digest
     assert begin(again).manifest.content() == run.manifest.content()
+
+
+def test_somebody_in_two_datasets_is_in_one_part(tmp_path: Path) -> None:
+    folders = [write_data(tmp_path / name) for name in ("one", "two")]
+    run = begin(manifest(folders[0], tmp_path / "run", datasets=[{"path": str(folder)} for folder in folders]))
+    seen = [{person for part in run.data(name).samples for person in part.people} for name in ("train", "val")]
+    assert seen[0]
+    assert seen[1]
+    assert not seen[0] & seen[1]
+
+
+def test_a_dataset_without_people_of_a_part_has_none_of_it(tmp_path: Path) -> None:
+    folder = write_data(tmp_path / "one")
+    write_clips(tmp_path / "two", [clip(0) | {"person": "a"}])
+    run = begin(manifest(folder, tmp_path / "run", datasets=[{"path": str(folder)}, {"path": str(tmp_path / "two")}]))
+    assert sorted(len(run.data(part).samples) for part in ("train", "val")) == [1, 2]

@@ -7,7 +7,7 @@ import pytest
 
 from manifests.document import ManifestError
 from manifests.reader import Dataset
-from manifests.training import Range, Split, Window
+from manifests.training import Range, Window
 from tests.training.datasets import write_clips
 from training.model import Needs, Partner
 from training.samples import samples_of
@@ -35,11 +35,10 @@ def test_samples_are_the_windows_in_storage_order(data: Dataset) -> None:
     assert list(zip(clips.tolist(), numbers.tolist(), strict=True)) == [(c, n) for c in range(9) for n in range(c + 1)]
 
 
-def test_a_filter_and_a_split_choose_clips(data: Dataset) -> None:
-    split = Split(train=0.5, val=0.5)
-    parts = [samples_of(data, NEEDS, split=split, part=part) for part in ("train", "val")]
-    assert not set(parts[0].people) & set(parts[1].people)
-    assert sorted([*parts[0].rows, *parts[1].rows]) == list(range(1, 10))
+def test_a_filter_and_a_choice_of_people_choose_clips(data: Dataset) -> None:
+    some = samples_of(data, NEEDS, among={"a", "c"})
+    assert set(some.people) == {"a", "c"}
+    assert some.rows.tolist() == [2, 4, 6, 8]
     sharp = samples_of(data, NEEDS, accepted={"sharpness": Range(min=0.35, max=0.65)})
     assert sharp.rows.tolist() == [4, 5, 6]
 
@@ -63,12 +62,10 @@ def test_what_cannot_be_trained_on_is_refused(data: Dataset) -> None:
         samples_of(data, NEEDS, accepted={"sharpness": Range(min=3.0)})
     with pytest.raises(ManifestError, match="a window of 90 frames is longer than every clip; the longest has 11"):
         samples_of(data, Needs(("face_box",), Window(length=90)))
-    with pytest.raises(ManifestError, match="no person is in the part test"):
-        samples_of(data, NEEDS, split=Split(), part="test")
 
 
 def test_one_person_alone_has_no_other(data: Dataset) -> None:
     needs = Needs(("sharpness",), WINDOW, {"source": Partner("other_person", ("sharpness",))})
     assert samples_of(data, needs).partners.count == 4
-    with pytest.raises(ManifestError, match=r"partner source is another person, and there is only . in the part val"):
-        samples_of(data, needs, split=Split(train=0.75, val=0.25), part="val")
+    with pytest.raises(ManifestError, match=r"partner source is another person, and there is only b; give"):
+        samples_of(data, needs, among={"b"})
