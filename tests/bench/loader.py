@@ -47,7 +47,7 @@ from manifests.training import Window
 from prep.encode import decode_mp4, encode_mp4
 from prep.mel import mel_spectrogram
 from tests.bench._loader_peers import PEERS, Clip, Peer, random_windows, shuffled
-from tests.training.datasets import write_clips
+from tests.manifests.datasets import write_clips
 from training.loader import loader
 from training.mixture import Mixture
 from training.model import Needs, Partner

@@ -12,7 +12,7 @@ from fsspec.implementations.memory import MemoryFile
 from manifests import reader
 from manifests.document import ManifestError
 from manifests.reader import Dataset
-from tests.manifests.small_dataset import clip, write_dataset
+from tests.manifests.datasets import clip, write_dataset
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 from manifests.document import ManifestError
 from manifests.reader import Dataset
 from manifests.shards import shard_metadata
-from tests.manifests.small_dataset import MADE, clip, write_dataset
+from tests.manifests.datasets import MADE, clip, write_dataset
 
 
 def test_every_clip_is_read_back_as_it_was(tmp_path: Path) -> None:

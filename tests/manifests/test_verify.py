@@ -12,7 +12,7 @@ from manifests.dataset import DATASET_FILE, DatasetManifest
 from manifests.document import file_digest
 from manifests.shards import write_shard
 from manifests.verify import verify
-from tests.manifests.small_dataset import MADE, clip, write_dataset
+from tests.manifests.datasets import MADE, clip, write_dataset
 
 
 def replace_shard(folder: Path, family: str, rows: list[dict]) -> None:

@@ -34,7 +34,7 @@ from manifests.shards import column_spec, shard_path, write_shard
 from pipelines.report import QUARANTINE_ROWS, mistakes, shares, write_report
 from pipelines.report_scores import Score, bin_edges, counts, gather_scores
 from prep.encode import encode_mp4
-from tests.manifests import small_dataset
+from tests.manifests import datasets
 
 MAGENTA = (106, 202, 222)
 """Y, U and V of a colour that the page has nowhere else."""
@@ -366,7 +366,7 @@ def test_families_and_columns_may_be_absent(tmp_path: Path, kept: str) -> None:
 
 
 def test_a_film_that_does_not_decode_is_said_to(tmp_path: Path) -> None:
-    small_dataset.write_dataset(tmp_path)  # its films are random bytes
+    datasets.write_dataset(tmp_path)  # its films are random bytes
     text = report_of(tmp_path)
     assert text.count("video256 does not decode") == 7
     _Page(text)

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from fitting.cloud_stage import Clouds
-from prep.device import device_of
 from fitting.identity_stage import NphmIdentity
 from fitting.landmark_stage import Landmarks
 from fitting.nphm_stage import NphmExpression
+from prep.device import device_of
 
 
 def test_the_cpu_is_always_there() -> None:

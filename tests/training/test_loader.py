@@ -15,7 +15,7 @@ from manifests.document import ManifestError
 from manifests.reader import Dataset
 from manifests.training import Window
 from prep.encode import decode_mp4
-from tests.training.datasets import write_clips
+from tests.manifests.datasets import write_clips
 from tests.training.test_films import small_film
 from training.loader import Batch, _Cache, _Steps, loader
 from training.mixture import Mixture

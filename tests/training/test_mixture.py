@@ -8,7 +8,7 @@ import pytest
 from manifests.document import ManifestError
 from manifests.reader import Dataset
 from manifests.training import Window
-from tests.training.datasets import write_clips
+from tests.manifests.datasets import write_clips
 from training.mixture import CYCLE, Mixture
 from training.model import Needs
 from training.order import Order, key_of

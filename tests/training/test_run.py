@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from manifests.document import ManifestError
-from tests.manifests.small_dataset import clip
-from tests.training.datasets import write_clips
+from tests.manifests.datasets import clip, write_clips
 from tests.training.toy import manifest, write_data
 from training.run import MANIFEST, begin
 

@@ -8,7 +8,7 @@ import pytest
 from manifests.document import ManifestError
 from manifests.reader import Dataset
 from manifests.training import Range, Window
-from tests.training.datasets import write_clips
+from tests.manifests.datasets import write_clips
 from training.model import Needs, Partner
 from training.samples import samples_of
 

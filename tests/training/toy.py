@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from manifests.document import Part
 from manifests.training import TrainingManifest, Window
-from tests.manifests.small_dataset import write_dataset
+from tests.manifests.datasets import write_dataset
 from training.draws import Draws
 from training.model import Batch, Losses, Model, Needs, Update
 from training.ranks import Ranks

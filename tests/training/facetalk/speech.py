@@ -14,7 +14,7 @@ from fitting.studio.performance import perform
 from fitting.studio.speaker import Speaker
 from manifests.training import TrainingManifest
 from prep.mel import mel_spectrogram
-from tests.training.datasets import write_clips
+from tests.manifests.datasets import write_clips
 from training import checkpoint
 from training.facetalk.model import FaceTalk
 from training.run import begin, train

@@ -12,7 +12,7 @@ from fitting.studio.models import write_models
 from manifests.assets import looking_in
 from manifests.document import ManifestError
 from manifests.training import TrainingManifest
-from tests.training.datasets import write_clips
+from tests.manifests.datasets import write_clips
 from training.run import begin, train
 from training.sample import load_model, sample
 

@@ -4,10 +4,42 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from manifests.columns import COLUMNS, family_columns
 from manifests.dataset import DATASET_FILE, DatasetManifest, QuarantineFile, ShardFile, ShardPart, SourceRef
 from manifests.document import file_digest
 from manifests.shards import column_spec, shard_path, write_shard
+
+
+def clip(number: int) -> dict[str, Any]:
+    """Values of one clip; lengths and contents differ from clip to clip."""
+    rng = np.random.default_rng(number)
+    frames = 5 + number
+    return {
+        "clip_id": f"{number:032x}",
+        "take_id": f"{number:064x}",
+        "person": "abc"[number % 3],
+        "start_us": 40_000 * number,
+        "n_frames": frames,
+        "fps_num": 25,
+        "fps_den": 1,
+        "sharpness": 0.1 * number,
+        "video256": rng.bytes(400 + number),
+        "frame_pts_us": np.arange(frames, dtype=np.int64) * 40_000,
+        "face_box": rng.normal(size=(frames, 4)).astype(np.float32),
+        "wave": rng.integers(-32768, 32767, frames * 640, dtype=np.int16),
+        "mel": rng.normal(size=(80, frames * 16 // 5)).astype(np.float32),
+    }
+
+
+MADE = set(clip(0))
+"""Columns of it."""
+
+
+def write_dataset(folder: Path, clips: int = 7, clips_per_part: int = 4) -> DatasetManifest:
+    """Write clips 0.. into ``folder`` and return its manifest."""
+    return write_clips(folder, [clip(number) for number in range(clips)], clips_per_part, "small")
 
 
 def write_clips(
