@@ -8,10 +8,10 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from prep.device import GPU_SHARE, Device, device_of
 from fitting.nphm_networks import Composition, load_networks, network_files
 from manifests.assets import find
 from manifests.stage import Done, Needs, Outcome, Rejected, Stage
+from prep.device import GPU_SHARE, Device, device_of
 
 CODE_SIZE = 1344
 

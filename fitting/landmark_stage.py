@@ -9,10 +9,10 @@ from zipfile import BadZipFile
 import numpy as np
 from pydantic import Field
 
-from prep.device import GPU_SHARE, Device, device_of
 from manifests.stage import Done, Needs, Outcome, Partial, Rejected, Stage, Take, Unreadable
 from prep.capture import Capture, open_capture
 from prep.detect import DetectorName
+from prep.device import GPU_SHARE, Device, device_of
 
 if TYPE_CHECKING:
     from fitting.cameras import Camera

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from prep.device import GPU_SHARE, Device, device_of
 from fitting.nphm_networks import Composition, load_networks, network_files
 from manifests.stage import Done, Needs, Outcome, Partial, Stage
+from prep.device import GPU_SHARE, Device, device_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +22,9 @@ class NphmExpression(Stage):
     """NPHM expression codes of a clip, for a person whose identity code is known (FaceTalk, §5; ``docs/nphm_fit.md``).
 
     Points count that lie within ``reach_mm`` of FLAME's face as it was fitted, in front of the throat: hair and shoulders are no
-    expression. ``iterations`` are Adam's. Each window is kept as it is done: work that was ended goes on to the same codes.
+    expression. ``iterations`` are Adam's. ``regularization`` is λ_reg, the paper's for the paper's networks: with networks of
+    smaller codes it lets them drift along what does not show. Each window is kept as it is done: work that was ended goes on to
+    the same codes.
     """
 
     name: ClassVar[str] = "nphm"
@@ -48,6 +50,7 @@ class NphmExpression(Stage):
     overlap: int = Field(default=2, ge=0)
     points: int = Field(default=5000, ge=10)
     temporal: float = Field(default=0.1, ge=0)
+    regularization: float = Field(default=0.0025, ge=0)
     reach_mm: float = Field(default=8.0, gt=0)
 
     def gpus(self) -> float:
@@ -86,6 +89,7 @@ class NphmExpression(Stage):
             overlap=self.overlap,
             points=self.points,
             temporal=self.temporal,
+            regularization=self.regularization,
         )
         known = {}
         for first in range(len(clouds)):

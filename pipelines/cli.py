@@ -39,6 +39,7 @@ class Layout(StrEnum):
     plain = "plain"
     nersemble = "nersemble"
     nersemble_v1 = "nersemble-v1"
+    facetalk = "facetalk"
 
 
 class ScanLayout(StrEnum):
@@ -47,6 +48,7 @@ class ScanLayout(StrEnum):
     videos = "videos"
     nersemble = "nersemble"
     plain = "plain"
+    facetalk = "facetalk"
 
 
 class ExportLayout(StrEnum):
@@ -63,6 +65,9 @@ class RunnerName(StrEnum):
     ray = "ray"
 
 
+RUN_MANIFEST = "manifest.yaml"
+"""In the folder of a training run, and in no dataset's."""
+
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
 RecipeName = Annotated[str, typer.Argument(help="path of a recipe, or name of one that ships with headloom")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="change one value: dotted.path=value; may be given again")]
@@ -78,7 +83,10 @@ def scan(
     out: Annotated[Path, typer.Option("-o", "--out", help="source manifest to write")],
     name: Annotated[str, typer.Option(help="name of the source; by default that of the file")] = "",
     layout: Annotated[
-        ScanLayout, typer.Option(help="videos; or captures by several cameras: nersemble (both releases), plain (cameras.json)")
+        ScanLayout,
+        typer.Option(
+            help="videos; captures by several cameras: nersemble (both releases), plain (cameras.json); NPHM codes: facetalk"
+        ),
     ] = ScanLayout.videos,
     person_from_folder: Annotated[bool, typer.Option(help="take the folder's name for the person")] = False,
     duplicates: Annotated[bool, typer.Option(help="look for files that were given twice, or re-encoded")] = True,
@@ -87,8 +95,13 @@ def scan(
     """Write a source manifest: every video with its digest, format, and what it is a duplicate of."""
     from prep.scan import scan as run_scan
     from prep.scan_captures import scan_captures
+    from prep.scan_codes import scan_codes
 
     with LongWork() as work:
+        if layout is ScanLayout.facetalk:
+            found = scan_codes(paths, out, name, work.scan)
+            show_table(f"{out}", [{"what": what, "count": count} for what, count in found.counts().items()], as_json)
+            return
         if layout is not ScanLayout.videos:
             kind: Literal["nersemble", "plain"] = "plain" if layout is ScanLayout.plain else "nersemble"
             found = scan_captures(paths, out, kind, name, work.scan)
@@ -112,7 +125,9 @@ def studio(
     takes: Annotated[int, typer.Option(min=1, help="how many recordings")] = 4,
     people: Annotated[int, typer.Option(min=1, help="how many people, who speak in turn")] = 3,
     cameras: Annotated[int, typer.Option(help="1, or NeRSemble's 16")] = 1,
-    layout: Annotated[Layout, typer.Option(help="one camera: plain; 16: nersemble (version 2) or nersemble-v1")] = Layout.plain,
+    layout: Annotated[
+        Layout, typer.Option(help="one camera: plain; 16: nersemble (version 2) or nersemble-v1; no pictures, codes: facetalk")
+    ] = Layout.plain,
     seconds: Annotated[float | None, typer.Option(help="length of a take; by default 4, with 16 cameras 1")] = None,
     picture: Annotated[str, typer.Option("--size", help="WIDTHxHEIGHT; by default 256x256, with 16 cameras 550x802")] = "",
     seed: Annotated[int, typer.Option(min=0, help="other people and other words")] = 0,
@@ -122,17 +137,20 @@ def studio(
     workers: Workers = 0,
 ) -> None:
     """Record people that do not exist, with sound, and with every answer beside them: takes to try and to judge things on."""
-    if (cameras, layout is Layout.plain) not in ((1, True), (16, False)):
+    of_codes = layout is Layout.facetalk
+    if (cameras, layout is Layout.plain or of_codes) not in ((1, True), (16, False)):
         raise ManifestError(
             f"--cameras {cameras} --layout {layout.value}: one camera is recorded with --layout plain, "
             "16 with --layout nersemble or nersemble-v1"
         )
     from fitting.studio.acting import Conditions
     from fitting.studio.captures import record_captures
+    from fitting.studio.codes_layout import record_codes
     from fitting.studio.models import write_models
     from fitting.studio.takes import record_takes
     from prep.scan import scan as run_scan
     from prep.scan_captures import scan_captures
+    from prep.scan_codes import scan_codes
 
     usual_seconds, usual_size = (4.0, (256, 256)) if cameras == 1 else (1.0, (550, 802))
     size_px = tuple(int(side) for side in picture.split("x") if side.isdecimal()) if picture else usual_size
@@ -146,13 +164,17 @@ def studio(
         for path in write_models(models).values():
             print(path)
     with LongWork() as work:
-        if cameras == 1:
+        if of_codes:
+            record_codes(folder, takes, people, conditions, workers or None, work.recording)
+        elif cameras == 1:
             record_takes(folder, takes, people, conditions, workers or None, work.recording)
         else:
             release: Literal["v1", "v2"] = "v1" if layout is Layout.nersemble_v1 else "v2"
             record_captures(folder, takes, people, conditions, release, workers or None, work.recording)
     source, source_name = folder / "source.yaml", folder.absolute().name
-    if cameras == 1:
+    if of_codes:
+        scan_codes([str(folder)], source, source_name)
+    elif cameras == 1:
         run_scan([str(folder)], source, name=source_name, person_from="folder")
     else:
         scan_captures([str(folder)], source, "nersemble", source_name)
@@ -262,14 +284,19 @@ def verify(dataset: Folder, as_json: AsJson = False) -> None:
 
 @app.command()
 def report(
-    dataset: Folder,
+    folder: Annotated[Path, typer.Argument(help="folder of a dataset, or of a training run")],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="page to write; by default report.html in it")] = None,
 ) -> None:
-    """Write one self-contained HTML page about a dataset, with pictures."""
-    from pipelines.report import write_report
+    """Write one self-contained HTML page about a dataset or a training run, with pictures."""
+    path = out or folder / "report.html"
+    if (folder / RUN_MANIFEST).is_file():
+        from pipelines.report_run import write_run_report
 
-    path = out or dataset / "report.html"
-    write_report(dataset, path)
+        write_run_report(folder, path)
+    else:
+        from pipelines.report import write_report
+
+        write_report(folder, path)
     print(path)
 
 
@@ -313,6 +340,71 @@ def quarantine(
         store = Store(_last_run(dataset)["store"] or str(dataset / OWN_STORE))
         forgotten = sum(store.discard(entry.key) for entry in entries if entry.outcome == "failed" and entry.key)
         print(f"{forgotten} failures forgotten; run the same build again", file=sys.stderr)
+
+
+@app.command()
+def train(
+    manifest: Annotated[str, typer.Argument(help="path of a training manifest, or name of one that ships with headloom")],
+    settings: Settings = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on where the run in this folder was cut off")] = False,
+) -> None:
+    """Train a model as its manifest says. Stop it at any time; with --resume it goes on from its last checkpoint, exactly."""
+    run_training(manifest, settings, resume)
+
+
+def run_training(manifest: str, settings: list[str] | None, resume: bool = False) -> Path:
+    """The work of ``headloom train``; returns the last checkpoint."""
+    from manifests.training import load_training
+    from training.run import begin
+    from training.run import train as run
+
+    begun = begin(load_training(manifest, settings), resume=resume)
+    try:
+        with LongWork() as work:
+            last = run(begun, work.training)
+    except KeyboardInterrupt:
+        print("headloom: interrupted; the same command with --resume goes on from the last checkpoint", file=sys.stderr)
+        raise typer.Exit(130) from None
+    print(last)
+    return last
+
+
+@app.command()
+def sample(
+    checkpoint: Annotated[Path, typer.Argument(help="folder of a checkpoint, as runs/facetalk/last")],
+    audio: Annotated[Path | None, typer.Option(help="sound that is to be spoken, in any format")] = None,
+    clip: Annotated[str, typer.Option(help="DATASET:CLIP instead, by the clip's id or number")] = "",
+    speech: Annotated[Path | None, typer.Option(help="wav2vec 2.0 folder, for a model that was trained on its features")] = None,
+    identity: Annotated[Path | None, typer.Option(help="whose head it is: a code as .npy or .npz")] = None,
+    codes: Annotated[Path | None, typer.Option(help="archive of expression codes to write")] = None,
+    meshes: Annotated[Path | None, typer.Option(help="folder to write a mesh a frame and a film with sound to")] = None,
+    picture: Annotated[Path | None, typer.Option(help="picture to write: heads, sound, opening of the mouth")] = None,
+    resolution: Annotated[int | None, typer.Option(min=16, help="of the meshes; 128 puts vertices 2.5 mm apart")] = None,
+    composition: Annotated[str | None, typer.Option(help="backward, FaceTalk's; or forward, much faster")] = None,
+    guidance: Annotated[float | None, typer.Option(help="how much the sound counts; above 1 amplifies")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="steps of denoising")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="another one speaks the same in another way")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+) -> None:
+    """Let a trained model speak."""
+    from training.sample import sample as run
+
+    options = {
+        "audio": audio,
+        "clip": clip or None,
+        "speech": speech,
+        "identity": identity,
+        "codes": codes,
+        "meshes": meshes,
+        "picture": picture,
+        "resolution": resolution,
+        "composition": composition,
+        "guidance": guidance,
+        "steps": steps,
+        "seed": seed,
+    }
+    for path in run(checkpoint, {name: value for name, value in options.items() if value is not None}, device):
+        print(path)
 
 
 @assets_app.command("list")
@@ -372,8 +464,10 @@ def assets_check(as_json: AsJson = False) -> None:
 
 @app.command()
 def demo(out: Out = Path("headloom-demo"), takes: Annotated[int, typer.Option(min=1)] = 4, workers: Workers = 0) -> None:
-    """The whole road on takes that headloom makes itself: a few minutes, nothing to download."""
+    """The whole road on takes that headloom makes itself, to a head that speaks: some minutes, nothing to download."""
+    from fitting.studio.captures import IDENTITIES
     from pipelines import demo as parts
+    from pipelines import demo_speech as learn
 
     print(f"recording {takes} takes of people who do not exist, in {out / 'takes'}")
     studio(out / "takes", takes=takes, workers=workers)
@@ -400,6 +494,17 @@ def demo(out: Out = Path("headloom-demo"), takes: Annotated[int, typer.Option(mi
         run_build("facetalk_nphm", parts.untied(settings, dataset), untied, RunnerName.local, "", workers)
         parts.write_against_truth(dataset, untied, captures)
     _show_dataset(dataset)
+
+    speech, codes, unheard, trained = out / "speech", out / "codes", out / "unheard", out / "run"
+    print(f"recording sound and codes of {learn.PEOPLE} people without pictures, and training FaceTalk on them and the captures")
+    studio(speech, takes=learn.TAKES, people=learn.PEOPLE, layout=Layout.facetalk, workers=workers)
+    run_build("facetalk_codes", [f"source={speech / 'source.yaml'}"], codes, RunnerName.local, "", workers)
+    run_training("facetalk_small", learn.training(codes, dataset, trained), resume=True)
+    print("letting it speak what it has not heard")
+    studio(unheard, takes=learn.OTHERS, people=learn.OTHERS, layout=Layout.facetalk, seed=1, workers=workers)
+    with registry.looking_in(out / "models"):
+        learn.write_samples(trained, unheard, captures / IDENTITIES / "000.npy")
+    report(trained, None)
 
 
 def _show_dataset(dataset: Path) -> None:

@@ -21,14 +21,16 @@ from training.checkpoint import MANIFEST
 from training.log import PICTURES, read_log
 
 SAMPLES = "samples"
-"""Folder in a run's: what was made with its checkpoints. Its PNG pictures are shown, and ``samples.json``, where somebody who knows
-the truth has compared: ``{"figures": {name: number}, "notes": [text]}``."""
+"""Folder in a run's: what was made with its checkpoints. Its PNG pictures are shown, and ``samples.json``, where somebody who
+knows the truth has compared: ``{"figures": {name: number}, "notes": [text]}``."""
 
 FIGURES = "samples.json"
 
 _POINTS = 400
 """Of a curve."""
 _WIDTH, _TOP, _FLOOR, _HEIGHT = 262, 8, 88, 104
+_KINDS = {"train": ("line1", "training"), "val": ("line2", "validation")}
+"""Of the log's lines: class in the page, and name."""
 _APART = ("learning rate factor", "samples per second", "replaced")
 """Figures of the log that are no curves of learning."""
 
@@ -97,13 +99,12 @@ def _chart(name: str, kinds: Mapping[str, _Curve]) -> str:
     values = [value for curve in kinds.values() for value in curve.values]
     low, high = min(0.0, *values), max(0.0, *values)
     last = max(curve.steps[-1] for curve in kinds.values())
-    paths = "".join(
-        f'<path class="line{1 + (kind == "val")}" d="{_path(curve, low, high or low + 1, last)}"/>'
-        for kind, curve in kinds.items()
-    )
-    final = ", ".join(f"{'validation' if kind == 'val' else 'training'} {number(c.values[-1])}" for kind, c in kinds.items())
+    top = high if high > low else low + 1
+    paths = "".join(f'<path class="{_KINDS[kind][0]}" d="{_path(c, low, top, last)}"/>' for kind, c in kinds.items())
+    final = ", ".join(f"{_KINDS[kind][1]} {number(curve.values[-1])}" for kind, curve in kinds.items())
+    note = f"{number(low)} to {number(high)}; at last {final}"
     return (
-        f"<figure><figcaption><b>{escape(name)}</b><small>from {number(low)} to {number(high)}; at last {final}</small></figcaption>"
+        f"<figure><figcaption><b>{escape(name)}</b><small>{note}</small></figcaption>"
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(name)} over the steps">{paths}'
         f'<line class="axis" x1="0" x2="{_WIDTH}" y1="{_FLOOR}.5" y2="{_FLOOR}.5"/><text x="0" y="{_HEIGHT - 4}">step 0</text>'
         f'<text x="{_WIDTH}" y="{_HEIGHT - 4}" text-anchor="end">{last:,}</text></svg></figure>'
