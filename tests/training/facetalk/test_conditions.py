@@ -35,10 +35,10 @@ def a_clip(fps: tuple[int, int]) -> dict[str, NDArray[Any]]:
 def windows_of(condition: Condition, clip: dict[str, NDArray[Any]], fps: tuple[int, int], firsts: list[int]) -> torch.Tensor:
     """As the loader cuts them."""
     window = Window(length=LENGTH, context=(condition.context, condition.context), edge="clamp")
-    cutter = Cutter([COLUMNS[name] for name in condition.columns], window, fps)
+    windows = Cutter([COLUMNS[name] for name in condition.columns], window, fps).windows(condition.columns, np.array(firsts))
+    shown = zip(*(windows.cut(clip, number) for number in range(len(firsts))), strict=True)
     batch: dict[str, Any] = {
-        name: torch.from_numpy(np.stack([cutter.cut(name, clip[name], start) for start in starts]))
-        for name, starts in cutter.starts(np.array(firsts)).items()
+        name: torch.from_numpy(np.stack(parts)) for name, parts in zip(condition.columns, shown, strict=True)
     }
     return condition.windows(batch | {"first": torch.tensor(firsts)}, LENGTH, fps)
 
