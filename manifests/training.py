@@ -90,7 +90,7 @@ class Launch(Part):
 class TrainingManifest(Manifest):
     """What a run is: datasets, a filter over the clip index, split, model, its settings, and how long it trains.
 
-    ``window`` takes the place of the model's own. Paths are relative to the folder that the command runs in.
+    ``window`` takes the place of the model's own, but for its context. Paths are relative to the folder that the command runs in.
     """
 
     kind = "training"

@@ -4,12 +4,18 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from manifests.columns import COLUMNS
 from tests.conftest import ROOT, Headloom, facetalk_settings
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+TINY = ("settings.window=4", "settings.latent=16", "settings.heads=2", "split={train: 1, val: 0}", "training.steps=1")
+"""What makes README's training a matter of seconds, on clips of four frames."""
 
 
 def blocks(document: Path, language: str) -> list[str]:
@@ -25,7 +31,7 @@ def commands() -> list[str]:
 
 def test_the_readme_shows_the_whole_road() -> None:
     named = {command.split()[1] for command in commands()}
-    assert named >= {"scan", "plan", "build", "verify", "report", "export"}
+    assert named >= {"scan", "plan", "build", "verify", "report", "export", "train", "sample"}
 
 
 def test_the_commands_of_the_readme_run(
@@ -37,15 +43,24 @@ def test_the_commands_of_the_readme_run(
         "~/FLAME2020/generic_model.pkl": str(model_files / "generic_model.pkl"),
         "/data/nersemble": str(facetalk / "rig"),
     }
-    # As small as the fixture's build, whose results serve again.
-    small = facetalk_settings(facetalk, source="nersemble.yaml", store=facetalk / "data" / ".store")
+    soundfile.write(tmp_path / "speech.wav", np.sin(np.arange(2000)), 16_000)
+    np.savez(tmp_path / "id.npz", identity=np.zeros(1344, np.float32))
+    small = {
+        # As small as the fixture's build, whose results serve again.
+        "facetalk_nphm": facetalk_settings(facetalk, source="nersemble.yaml", store=facetalk / "data" / ".store"),
+        "train": [part for setting in TINY for part in ("--set", setting)],
+        "sample": ["--resolution", "32", "--composition", "forward", "--steps", "2"],
+    }
     for command in commands():
         of_captures = "facetalk" in command
         monkeypatch.setenv("HEADLOOM_MODELS", str((facetalk if of_captures else tmp_path) / "models"))
         arguments = [given.get(word, word) for word in shlex.split(command)[1:]]
-        headloom(*arguments, *(small if "facetalk_nphm" in arguments else ()), cwd=tmp_path)
+        more = [part for word in arguments[:2] for part in small.get(word, [])]
+        headloom(*arguments, *more, cwd=tmp_path)
     assert (tmp_path / "data" / "clips" / "report.html").is_file()
     assert list((tmp_path / "data" / "facetalk" / "facetalk-npz").iterdir())
+    assert (tmp_path / "runs" / "facetalk" / "report.html").is_file()
+    assert (tmp_path / "out" / "frame_00002.ply").is_file()
 
 
 def test_the_python_of_the_readme_runs(dataset: Path, model_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,7 +73,7 @@ def test_the_python_of_the_readme_runs(dataset: Path, model_files: Path, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "page", ["flame", "bfm", "nphm", "mononphm", "space", "raster", "studio", "nphm_fit", "facetalk_data", "stereo"]
+    "page", ["flame", "bfm", "nphm", "mononphm", "space", "raster", "studio", "nphm_fit", "facetalk_data", "stereo", "training"]
 )
 def test_the_python_of_the_model_pages_runs(
     page: str, model_files: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -52,10 +52,16 @@ class Run:
 
     @property
     def needs(self) -> Needs:
-        """What the model reads, in the manifest's window where it has one."""
-        asked = self.model_class.needs(self.settings)
-        window = self.manifest.window
-        return asked if window is None else Needs(asked.columns, window, asked.partners)
+        """What the model reads, in the manifest's window where it has one; what lies beside a window is the model's to say."""
+        asked, window = self.model_class.needs(self.settings), self.manifest.window
+        if window is None:
+            return asked
+        if window.context not in ((0, 0), asked.window.context):
+            raise ManifestError(
+                f"window.context: the model {self.manifest.model} reads {asked.window.context} frames beside a window; leave it out"
+            )
+        own = {"context": asked.window.context, "edge": asked.window.edge}
+        return Needs(asked.columns, window.model_copy(update=own), asked.partners)
 
     def data(self, part: Part) -> Mixture:
         """The windows of ``part`` of all datasets. Nobody is in two parts, whichever datasets show them."""
