@@ -58,7 +58,7 @@ class Run:
             return asked
         if window.context not in ((0, 0), asked.window.context):
             raise ManifestError(
-                f"window.context: the model {self.manifest.model} reads {asked.window.context} frames beside a window; leave it out"
+                f"window.context: the model {self.manifest.model} reads {asked.window.context} frames beside one; leave it out"
             )
         own = {"context": asked.window.context, "edge": asked.window.edge}
         return Needs(asked.columns, window.model_copy(update=own), asked.partners)
