@@ -20,11 +20,13 @@ $(DONE): pyproject.toml constraints.txt
 demo: install
 	$(VENV)/bin/headloom demo --out build/demo
 
+# Two processes at a time, a file of tests in one of them, with a thread each.
+test test-all: export OMP_NUM_THREADS = 1
 test: install
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadfile
 
 test-all: install
-	$(PY) -m pytest -m ""
+	$(PY) -m pytest -n 2 --dist loadfile -m ""
 
 lint: install
 	$(VENV)/bin/ruff check .
