@@ -499,7 +499,8 @@ def demo(out: Out = Path("headloom-demo"), takes: Annotated[int, typer.Option(mi
     print(f"recording sound and codes of {learn.PEOPLE} people without pictures, and training FaceTalk on them and the captures")
     studio(speech, takes=learn.TAKES, people=learn.PEOPLE, layout=Layout.facetalk, workers=workers)
     run_build("facetalk_codes", [f"source={speech / 'source.yaml'}"], codes, RunnerName.local, "", workers)
-    run_training("facetalk_small", learn.training(codes, dataset, trained), resume=True)
+    with registry.looking_in(out / "models"):
+        run_training("facetalk_small", learn.training(codes, dataset, trained), resume=True)
     print("letting it speak what it has not heard")
     studio(unheard, takes=learn.OTHERS, people=learn.OTHERS, layout=Layout.facetalk, seed=1, workers=workers)
     with registry.looking_in(out / "models"):

@@ -17,7 +17,8 @@ from prep.codes import SOUND, find_codes
 from training.checkpoint import LAST
 from training.draws import Draws
 from training.facetalk.animate import mouth_opening_mm
-from training.facetalk.speak import heard_in, mouth_lips
+from training.facetalk.mouth import mean_lips
+from training.facetalk.speak import heard_in
 from training.metrics import diversity, mouth_correlation
 from training.sample import load_model, sample
 
@@ -42,6 +43,7 @@ def training(codes: Path, captures: Path, run: Path) -> list[str]:
     given = {
         "datasets": json.dumps(datasets),
         "settings.window": min(frames),
+        "settings.mouth": "networks",
         "global_batch": 96,
         "training.steps": 600,
         "training.validate_every": 150,
@@ -64,7 +66,7 @@ def write_samples(run: Path, unheard: Path, identity: Path) -> dict[str, float]:
     heard = torch.stack([model.condition.whole(wave.values, wave.n_frames, model.fps) for wave in waves])
     how = model.settings.sampling.model_copy(update={"guidance": _GUIDANCE})
     codes = torch.stack([model.sample(heard, Draws(seed, len(heard)), how) for seed in (0, 1)], dim=1)
-    head, lips = load_networks("forward"), mouth_lips()
+    head, lips = load_networks("forward"), mean_lips()
     person = torch.from_numpy(np.load(identity)).reshape(-1)
     found = [torch.from_numpy(mouth_opening_mm(one, person, head, lips)) for one in codes[:, 0]]
     true = [torch.from_numpy(np.load(folder / TRUTH)["mouth_opening_mm"])[: codes.shape[2]] for folder in folders]

@@ -24,7 +24,8 @@ from prep.mel import mel_spectrogram
 from tests.manifests.datasets import write_clips
 from training import checkpoint, metrics
 from training.draws import Draws
-from training.facetalk.model import FaceTalk, mouth_opening
+from training.facetalk.model import FaceTalk
+from training.facetalk.mouth import landmark_opening
 from training.facetalk.settings import Sampling
 from training.run import begin, train
 
@@ -36,7 +37,7 @@ GOALS = {
 }
 
 FPS, SECONDS, PEOPLE, OTHERS = (24, 1), 4, 20, 6
-SETTINGS = {"latent": 128, "blocks": 2, "heads": 4, "feedforward": 256, "learning_rate": 1e-3, "mouth": True}
+SETTINGS = {"latent": 128, "blocks": 2, "heads": 4, "feedforward": 256, "learning_rate": 1e-3, "mouth": "landmarks"}
 STEPS, BATCH = 1500, 32
 SAMPLERS = {"dpm_20": ("dpm", 20), "ddim_50": ("ddim", 50), "ddpm_1000": ("ddpm", 1000)}
 
@@ -105,7 +106,7 @@ def judged(model: FaceTalk, clips: list[dict[str, Any]], sampling: Sampling | No
     heard = torch.stack([model.condition.whole(held, held["n_frames"], FPS) for held in clips])
     made = torch.stack([model.sample(heard, Draws(seed, len(clips)), sampling) for seed in (0, 1)], dim=1)
     true = torch.from_numpy(np.stack([held["nphm_expression"] for held in clips])).float()
-    openings = torch.from_numpy(np.stack([mouth_opening(held["landmarks3d"]) for held in clips])).float()
+    openings = torch.from_numpy(np.stack([landmark_opening(held["landmarks3d"]) for held in clips])).float()
     # All sentences begin and end with a closed mouth: without these half seconds, those of others have little in common.
     found, known = (track[:, 12:-12] for track in (made[:, 0] @ model.readout, openings))
     shuffled = [metrics.mouth_correlation(found, known.roll(shift, 0)) for shift in range(1, len(clips))]

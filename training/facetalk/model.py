@@ -18,6 +18,7 @@ from training.facetalk.conditions import condition_of
 from training.facetalk.curves import curves
 from training.facetalk.decoder import Decoder
 from training.facetalk.diffusion import Overlap, cosine_schedule, denoise, noised
+from training.facetalk.mouth import MeanHead, landmark_opening
 from training.facetalk.settings import FaceTalkSettings, Sampling, Target
 from training.facetalk.statistics import Moments
 from training.model import Batch, Losses, Model, Needs, Update
@@ -28,8 +29,8 @@ COLUMNS: dict[Target, dict[str, int]] = {
 }
 """Columns that make up a frame's codes, in their order, and their widths."""
 
-UPPER_LIP, LOWER_LIP = 62, 66
-"""Inner lips among the 68 landmarks."""
+POSED, POSED_OF_A_CLIP = 1024, 16
+"""Frames of training codes that the networks pose, before step 0, and how many of a clip."""
 
 
 class FaceTalk(Model):
@@ -51,7 +52,7 @@ class FaceTalk(Model):
     @classmethod
     def needs(cls, settings: FaceTalkSettings) -> Needs:
         condition = condition_of(settings.condition)
-        columns = (*COLUMNS[settings.target], *condition.columns, *(("landmarks3d",) if settings.mouth else ()))
+        columns = (*COLUMNS[settings.target], *condition.columns, *(("landmarks3d",) if settings.mouth == "landmarks" else ()))
         window = Window(length=settings.window, context=(condition.context, condition.context), edge="clamp")
         return Needs(tuple(dict.fromkeys(columns)), window)
 
@@ -69,18 +70,22 @@ class FaceTalk(Model):
     def prepare(self, clips: Iterable[Mapping[str, Any]]) -> None:
         """One pass over whole clips: means and scales of codes and condition, and the linear measure that figures show."""
         codes, heard, both = Moments(self.width), Moments(self.condition.width), Moments(self.width + 1)
+        head = MeanHead() if self.settings.mouth == "networks" else None
         for clip in clips:
             told = np.concatenate([clip[name] for name in COLUMNS[self.settings.target]], axis=-1)
             codes.add(told)
             heard.add(self.condition.whole(clip, len(told), self.fps).numpy())
-            if self.settings.mouth:
-                both.add(np.concatenate([told, mouth_opening(clip["landmarks3d"])[:, None]], axis=-1))
+            if self.settings.mouth == "landmarks":
+                both.add(np.concatenate([told, landmark_opening(clip["landmarks3d"])[:, None]], axis=-1))
+            elif head and both.count < POSED:
+                some = told[:: max(1, len(told) // POSED_OF_A_CLIP)]
+                both.add(np.concatenate([some, head.opening(torch.from_numpy(some))[:, None]], axis=-1))
         found = {
             "mean": codes.mean,
             "scale": np.sqrt(np.trace(codes.covariance) / self.width) + 1e-8,
             "heard_mean": heard.mean,
             "heard_scale": np.sqrt(np.diag(heard.covariance).clip(0)) + 1e-4,
-            "readout": both.regression() if self.settings.mouth else codes.strongest(),
+            "readout": both.regression() if both.count else codes.strongest(),
         }
         for name, value in found.items():
             getattr(self, name).copy_(torch.from_numpy(np.asarray(value)))
@@ -147,7 +152,7 @@ class FaceTalk(Model):
             true.append(codes)
             made.append(torch.stack([self.sample(heard, draws) for _ in range(2)], dim=1))
         truth, pairs = torch.cat(true), torch.cat(made)
-        name = "mouth_correlation" if self.settings.mouth else "correlation"
+        name = "correlation" if self.settings.mouth == "none" else "mouth_correlation"
         tracks = (pairs[:, 0] @ self.readout).unbind(), (truth @ self.readout).unbind()
         own, known = metrics.jitter(pairs[:, 0]), metrics.jitter(truth)
         figures = {
@@ -186,9 +191,3 @@ class FaceTalk(Model):
 
     def _heard(self, condition: Tensor) -> Tensor:
         return (condition - self.heard_mean) / self.heard_scale
-
-
-def mouth_opening(landmarks: NDArray[np.floating]) -> NDArray[np.floating]:
-    """(T,) distance of the inner lips of ``landmarks`` (T, 68, 3), in their unit."""
-    found: NDArray[np.floating] = np.linalg.norm(landmarks[:, UPPER_LIP] - landmarks[:, LOWER_LIP], axis=-1)
-    return found

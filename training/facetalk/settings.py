@@ -56,8 +56,10 @@ class FaceTalkSettings(Part):
     learning_rate: float = Field(default=1e-4, gt=0)
     sampling: Sampling = Sampling()
     """How validation makes its sequences, and what sampling does when it is not told otherwise."""
-    mouth: bool = False
-    """Measure how the mouth opens as well. Needs landmarks3d."""
+    mouth: Literal["none", "landmarks", "networks"] = "none"
+    """Judge by how the mouth opens, which is read linearly from codes: the reading is learned, before step 0, from the column
+    ``landmarks3d``, or from the heads that NPHM's ``networks`` make of some training codes. ``none`` judges by the direction in
+    which codes differ most."""
 
     @model_validator(mode="after")
     def _fits(self) -> FaceTalkSettings:
@@ -66,6 +68,8 @@ class FaceTalkSettings(Part):
         a, b = self.augmentation
         if not 0 < a <= b:
             raise ValueError(f"augmentation is two bounds, 0 < a <= b; got {a:g} and {b:g}")
+        if self.mouth == "networks" and self.target == "flame":
+            raise ValueError("mouth: networks is NPHM's; with target: flame take landmarks")
         if self.sampling.steps > self.steps:
             raise ValueError(f"sampling takes at most the {self.steps} steps of training, got {self.sampling.steps}")
         return self

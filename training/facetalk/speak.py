@@ -26,8 +26,9 @@ from manifests.stage import Unreadable
 from prep.mel import mel_spectrogram
 from prep.sound import NoSound, decode_sound
 from training.draws import Draws
-from training.facetalk.animate import WrongFolder, flame_lips, flame_meshes_of, meshes_of, mouth_opening_mm, write_animation
+from training.facetalk.animate import WrongFolder, flame_meshes_of, meshes_of, mouth_opening_mm, write_animation
 from training.facetalk.film import Picture, strip
+from training.facetalk.mouth import LOWER_LIP, UPPER_LIP, mean_lips
 from training.facetalk.smoothing import Smoothing
 
 if TYPE_CHECKING:
@@ -39,9 +40,6 @@ IDENTITIES = {"nphm": ("identity", 1344), "flame": ("flame_identity", 300)}
 
 SHOWN = 8
 """Heads in a picture."""
-
-INNER_LIPS = (62, 66)
-"""Middles of the upper and the lower one among iBUG's 68 landmarks."""
 
 
 class Heard(NamedTuple):
@@ -151,19 +149,13 @@ def shown(
         meshes = list(flame_meshes_of(codes, identity, head))
         landmarks = Landmarks.load(find("flame-landmarks-static"), head)
         points = landmarks(torch.stack([mesh.vertices for mesh in meshes]))
-        upper, lower = (points[:, landmarks.indices.tolist().index(number)] for number in INNER_LIPS)
+        upper, lower = (points[:, landmarks.indices.tolist().index(number)] for number in (UPPER_LIP, LOWER_LIP))
         opening = 1000 * (upper - lower).norm(dim=-1).double().numpy()
         meshes = [meshes[frame] for frame in frames]
     else:
         meshes = list(meshes_of(codes[frames], identity, head, Smoothing(), resolution))
-        opening = mouth_opening_mm(codes, identity, head, mouth_lips())
+        opening = mouth_opening_mm(codes, identity, head, mean_lips())
     return strip(meshes, frames.tolist(), len(codes), fps, opening, wave, SAMPLE_RATE)
-
-
-def mouth_lips() -> Tensor:
-    """(2, 3) about where the inner lips of NPHM's heads are: those of FLAME's mean head, out of the model files."""
-    flame = Flame.load(find("flame2020"))
-    return flame_lips(flame, Landmarks.load(find("flame-landmarks-static"), flame), torch.zeros(1))
 
 
 def _identity(path: Path, name: str, length: int) -> NDArray[np.float32]:

@@ -54,24 +54,24 @@ def test_windows_have_context_for_the_sound_alone() -> None:
     assert FaceTalk.needs(FaceTalkSettings()).window.context == (8, 8)
     assert FaceTalk.needs(FaceTalkSettings(condition="wav2vec")).window.context == (0, 0)
     assert FaceTalk.needs(FaceTalkSettings()).columns == ("nphm_expression", "mel")
-    both = FaceTalk.needs(FaceTalkSettings(condition="landmarks", mouth=True)).columns
+    both = FaceTalk.needs(FaceTalkSettings(condition="landmarks", mouth="landmarks")).columns
     assert both == ("nphm_expression", "landmarks3d", "world_to_nphm")
 
 
 def test_what_is_learned_before_training_is_in_the_weights() -> None:
-    model = model_of(mouth=True)
+    model = model_of(mouth="landmarks")
     model.prepare(clips(model))
     assert float(model.mean.mean()) == pytest.approx(0.1, abs=1e-3)
     assert float(model.scale) == pytest.approx(0.02, rel=0.02)
     assert float(model.heard_mean.mean()) == pytest.approx(3, abs=0.05)
     assert float(model.heard_scale.mean()) == pytest.approx(2, rel=0.05)
-    again = model_of(mouth=True)
+    again = model_of(mouth="landmarks")
     again.load_state_dict(model.state_dict())
     assert all(torch.equal(getattr(again, name), getattr(model, name)) for name in ("mean", "scale", "heard_mean", "readout"))
 
 
 def test_the_mouths_opening_is_read_from_the_codes() -> None:
-    model = model_of(mouth=True)
+    model = model_of(mouth="landmarks")
     model.prepare(clips(model))
     expected = torch.zeros(200)
     expected[2] = 0.1
@@ -157,13 +157,13 @@ def test_flames_codes_are_expression_and_jaw() -> None:
     assert model.sample(torch.zeros(1, 24, 1280), Draws(0, 1)).shape == (1, 24, 103)
 
 
-@pytest.mark.parametrize("mouth", [True, False])
-def test_validation_has_figures_and_curves(mouth: bool) -> None:
+@pytest.mark.parametrize("mouth", ["landmarks", "none"])
+def test_validation_has_figures_and_curves(mouth: str) -> None:
     model = model_of(mouth=mouth)
     model.prepare(clips(model))
     batches = [a_batch(model, 8), a_batch(model, 8)]
     figures = model.measure(iter(batches), Draws(0, 8))
-    name = "mouth_correlation" if mouth else "correlation"
+    name = "correlation" if mouth == "none" else "mouth_correlation"
     assert {name, f"{name}_shuffled", "diversity", "jitter_mae", "true_jitter_mae"} <= set(figures)
     assert abs(figures[name]) <= 1
     picture = model.pictures(batches[0], Draws(0, 8))["curves"]
