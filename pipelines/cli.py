@@ -58,6 +58,14 @@ class ExportLayout(StrEnum):
     nphm_identities = "nphm-identities"
 
 
+class DeviceName(StrEnum):
+    """What a trained model computes on; ``auto`` is a GPU where there is one."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
 class RunnerName(StrEnum):
     """Where a build runs."""
 
@@ -381,10 +389,11 @@ def sample(
     picture: Annotated[Path | None, typer.Option(help="picture to write: heads, sound, opening of the mouth")] = None,
     resolution: Annotated[int | None, typer.Option(min=16, help="of the meshes; 128 puts vertices 2.5 mm apart")] = None,
     composition: Annotated[str | None, typer.Option(help="backward, FaceTalk's; or forward, much faster")] = None,
+    smoothing: Annotated[bool, typer.Option(help="still what speech does not move; the paper's table 2 has both")] = True,
     guidance: Annotated[float | None, typer.Option(help="how much the sound counts; above 1 amplifies")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="steps of denoising")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="another one speaks the same in another way")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    device: Annotated[DeviceName, typer.Option(help="auto is a GPU where there is one")] = DeviceName.auto,
 ) -> None:
     """Let a trained model speak."""
     from training.sample import sample as run
@@ -399,11 +408,12 @@ def sample(
         "picture": picture,
         "resolution": resolution,
         "composition": composition,
+        "smoothing": None if smoothing else False,
         "guidance": guidance,
         "steps": steps,
         "seed": seed,
     }
-    for path in run(checkpoint, {name: value for name, value in options.items() if value is not None}, device):
+    for path in run(checkpoint, {name: value for name, value in options.items() if value is not None}, device.value):
         print(path)
 
 

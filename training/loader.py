@@ -24,7 +24,7 @@ from training.films import Film, Group, is_film
 from training.mixture import Mixture
 from training.order import key_of
 from training.partners import Kind
-from training.samples import DAMAGE, Samples
+from training.samples import DAMAGE, Samples, is_damage
 from training.windows import Cutter, Windows, first_frames
 
 Integers = NDArray[np.int64]
@@ -63,11 +63,17 @@ def loader(
     steps = _Steps(mixture, global_batch, _share(global_batch, rank, ranks), cache_mb << 20)
     shown = range(first_step, last_step)
     if not workers:
-        return map(steps.__getitem__, shown)
-    return iter(DataLoader(steps, batch_size=None, sampler=shown, num_workers=workers, collate_fn=_unchanged))
+        return map(steps.batch, shown)
+    return map(_whole, DataLoader(steps, batch_size=None, sampler=shown, num_workers=workers, collate_fn=_unchanged))
 
 
-def _unchanged(batch: Batch) -> Batch:
+def _unchanged(batch: Batch | ManifestError) -> Batch | ManifestError:
+    return batch
+
+
+def _whole(batch: Batch | ManifestError) -> Batch:
+    if isinstance(batch, ManifestError):
+        raise batch
     return batch
 
 
@@ -78,7 +84,7 @@ def _share(global_batch: int, rank: int, ranks: int) -> tuple[int, int]:
     return start, start + each + (rank < more)
 
 
-class _Steps(TorchDataset[Batch]):
+class _Steps(TorchDataset[Batch | ManifestError]):
     """This rank's part of each step's batch, by step."""
 
     def __init__(self, mixture: Mixture, global_batch: int, rows: tuple[int, int], cache_bytes: int) -> None:
@@ -88,7 +94,14 @@ class _Steps(TorchDataset[Batch]):
         self._first, self._known = -1, (np.zeros(0, np.int64),) * 2
         self._readers = [_Reader(part, number, mixture, self._cache) for number, part in enumerate(mixture.samples)]
 
-    def __getitem__(self, step: int) -> Batch:
+    def __getitem__(self, step: int) -> Batch | ManifestError:
+        """For worker processes, whose errors would come with their traceback: handed over instead."""
+        try:
+            return self.batch(step)
+        except ManifestError as error:
+            return error
+
+    def batch(self, step: int) -> Batch:
         positions = step * self._global_batch + np.arange(*self._rows)
         dataset, sample = self._places(positions)
         parts, replaced = [], 0
@@ -187,6 +200,8 @@ class _Reader:
             try:
                 shown.append(self._cut(clip, arrays, windows, at))
             except DAMAGE as error:
+                if not is_damage(error):
+                    raise
                 clips[at], window = self._instead(arrays, others(at, clip), error)
                 numbers[at], firsts[at] = 0, self._first
                 shown.append(window)
@@ -208,8 +223,9 @@ class _Reader:
         for clip in others.tolist():
             try:
                 return clip, self._cut(clip, arrays, windows, 0)
-            except DAMAGE:
-                continue
+            except DAMAGE as other:
+                if not is_damage(other):
+                    raise
         place = self._samples.dataset.place
         raise ManifestError(f"{place}: no clip can be read that may stand in for a damaged one ({error}); see headloom verify")
 

@@ -49,6 +49,8 @@ class State:
     """Steps that are done."""
     best: float | None = None
     """Least validation loss so far."""
+    replaced: int = 0
+    """Windows that stood in for damaged ones, up to the last line of the log."""
 
     @property
     def optimisers(self) -> dict[str, Optimizer]:
@@ -85,7 +87,7 @@ def train(run: Run, notify: Notify) -> Path:
                 draws = Draws(key_of(update.name, manifest.seed, state.step), manifest.global_batch, batch["rows"], device)
                 losses = _gradients(update, state, moved, draws, how, ranks)
                 if not all(torch.isfinite(loss) for loss in losses.values()):
-                    raise ManifestError(_what_is_not_finite(update, state, data, moved, draws, ranks))
+                    raise ManifestError(_what_is_not_finite(update, state, data, moved, draws, how, ranks))
                 _step(update, state, how)
                 figures |= losses if len(state.updates) == 1 else {f"{update.name} {k}": loss for k, loss in losses.items()}
             state.step += 1
@@ -96,7 +98,8 @@ def train(run: Run, notify: Notify) -> Path:
             done = state.step == how.steps
             if done or state.step % how.log_every == 0:
                 shown = {name: float(value) for name, value in figures.items()}
-                shown |= {"learning rate factor": factor, "replaced": float(sum(ranks.gather(replaced)))}
+                state.replaced, replaced = state.replaced + sum(ranks.gather(replaced)), 0
+                shown |= {"learning rate factor": factor, "replaced": float(state.replaced)}
                 shown["samples per second"] = (state.step - first) * manifest.global_batch / (time.monotonic() - began)
                 if log:
                     log.figures(state.step, "train", shown)
@@ -104,7 +107,7 @@ def train(run: Run, notify: Notify) -> Path:
             is_best = False
             if held_out and (done or state.step % how.validate_every == 0):
                 found = validate(run, held_out, state, device, ranks, log)
-                is_best = state.best is None or found["loss"] < state.best
+                is_best = math.isfinite(found["loss"]) and (state.best is None or found["loss"] < state.best)
                 state.best = found["loss"] if is_best else state.best
             if ranks.first and (done or is_best or state.step % how.save_every == 0):
                 _save(run, state, data.fps, is_best)
@@ -127,8 +130,9 @@ def validate(
             share = len(batch["clip"]) / (batch_size * count)
             for name, loss in model.loss(to_device(batch, device), draws).items():
                 totals[name] = totals.get(name, torch.zeros((), device=device)) + share * loss.float()
-        figures = {name: float(ranks.sum(total)) for name, total in totals.items()}
-        if log:
+    figures = {name: float(ranks.sum(total)) for name, total in totals.items()}
+    if log:
+        with torch.no_grad():
             whole = [to_device(batch, device) for batch in _batches(run, data, Ranks(), 0, count)]
             figures |= model.measure(whole, Draws(key_of("measure", manifest.seed), batch_size, None, device))
             log.figures(state.step, "val", figures)
@@ -139,7 +143,7 @@ def validate(
 def device_of(name: str) -> torch.device:
     """``auto`` is a GPU where there is one. Raises ``ManifestError`` when one is asked for that is not there."""
     if name == "cuda" and not torch.cuda.is_available():
-        raise ManifestError("launch.device is cuda, but torch finds no GPU; --set launch.device=cpu, or install a CUDA build")
+        raise ManifestError("device is cuda, but torch finds no GPU: make it cpu, or install a CUDA build of torch")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
@@ -180,7 +184,7 @@ def _begin(run: Run, data: Mixture, device: torch.device, ranks: Ranks) -> State
         if average:
             average.module.load_state_dict(checkpoint.read_weights(last, average=True))
             average.n_averaged.fill_(held["averaged"])
-        state.step, state.best = held["step"], held["best"]
+        state.step, state.best, state.replaced = held["step"], held["best"], held["replaced"]
     return state
 
 
@@ -193,15 +197,17 @@ def _batches(run: Run, data: Mixture, ranks: Ranks, first: int, last: int, worke
 def _save(run: Run, state: State, fps: tuple[int, int], is_best: bool) -> None:
     numbers = {
         "best": state.best,
+        "replaced": state.replaced,
         "fps": list(fps),
         "scaler": state.scaler.state_dict(),
         "averaged": int(state.average.n_averaged) if state.average else 0,
     }
     average = state.average.module.state_dict() if state.average else None
     place = checkpoint.save(run.folder, state.step, run.manifest, state.model.state_dict(), average, state.optimisers, numbers)
-    checkpoint.point(run.folder, checkpoint.LAST, place)
+    # In this order: a run that is cut off between them comes here again.
     if is_best:
         checkpoint.point(run.folder, checkpoint.BEST, place)
+    checkpoint.point(run.folder, checkpoint.LAST, place)
     checkpoint.prune(run.folder, run.manifest.training.keep)
 
 
@@ -235,17 +241,24 @@ def _gradients(update: Update, state: State, batch: Batch, draws: Draws, how: Tr
 
 
 def _step(update: Update, state: State, how: Training) -> None:
-    if how.clip_norm:
-        state.scaler.unscale_(update.optimiser)
-        nn.utils.clip_grad_norm_(_parameters(update), how.clip_norm)
+    """Raises ``ManifestError`` for gradients that are not finite, but in float16, where such steps are left out."""
+    state.scaler.unscale_(update.optimiser)
+    norm = nn.utils.clip_grad_norm_(_parameters(update), how.clip_norm or math.inf)
+    if not (state.scaler.is_enabled() or torch.isfinite(norm)):
+        raise ManifestError(
+            f"step {state.step}: the gradient of {update.name} is not finite, though its loss is; nothing was learned from it. "
+            "Resume with a smaller learning rate, or look for a square root of 0 in the loss"
+        )
     state.scaler.step(update.optimiser)
     state.scaler.update()
 
 
-def _what_is_not_finite(update: Update, state: State, data: Mixture, batch: Batch, draws: Draws, ranks: Ranks) -> str:
+def _what_is_not_finite(
+    update: Update, state: State, data: Mixture, batch: Batch, draws: Draws, how: Training, ranks: Ranks
+) -> str:
     """Asks for the loss of each sample alone, to name the clips."""
     own = []
-    with torch.no_grad():
+    with torch.no_grad(), _precision(batch["clip"].device, how):
         for row, clip in enumerate(data.clip_ids(batch)):
             alone = update.loss(_rows(batch, row, row + 1), draws.part(row, row + 1))
             own += [] if all(torch.isfinite(loss) for loss in alone.values()) else [clip]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from manifests.document import ManifestError
 from training.films import is_film
 from training.order import Order, key_of, permute
-from training.samples import DAMAGE, Samples
+from training.samples import DAMAGE, Samples, is_damage
 
 Integers = NDArray[np.int64]
 
@@ -78,8 +78,9 @@ class Mixture:
             for row in part.rows.tolist():
                 try:
                     yield part.dataset.read(row, *names) if names else {}
-                except DAMAGE:
-                    continue
+                except DAMAGE as error:
+                    if not is_damage(error):
+                        raise
 
 
 def _shares(weights: Sequence[float]) -> Integers:

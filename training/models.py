@@ -21,13 +21,17 @@ def model_class(name: str) -> type[Model]:
 
     Raises ``ManifestError`` for a name that means neither.
     """
+    from training.model import Model
+
     if name not in MODELS and ":" not in name:
         raise ManifestError(f"unknown model '{name}'{did_you_mean(name, MODELS)}")
     module, _, attribute = MODELS.get(name, name).partition(":")
     try:
-        found: type[Model] = getattr(import_module(module), attribute)
-    except (ModuleNotFoundError, AttributeError) as error:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
         if name in MODELS:
             raise
         raise ManifestError(f"model '{name}': {error}; give module:class of an installed package") from None
+    if not (isinstance(found, type) and issubclass(found, Model)):
+        raise ManifestError(f"model '{name}': is no subclass of training.model.Model; give module:class of one")
     return found

@@ -19,11 +19,16 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedErr
 from ray.train.torch import TorchTrainer
 from ray.util.queue import Queue
 
+from manifests.atomic import write_whole
 from manifests.document import ManifestError
+from manifests.training import Launch
 from training import checkpoint
-from training.loop import device_of, train
+from training.loop import train
 from training.ranks import Ranks
 from training.run import Notify, Run
+
+_ERROR = "error.txt"
+"""In the run's folder: why the run cannot go on."""
 
 _SHARE_OF_CPU = 0.5
 """Of each process: a group that takes every logical CPU starves whatever else Ray has to run."""
@@ -42,10 +47,12 @@ def launch(run: Run, notify: Notify) -> Path:
             ray.init(address=asked.address, **quiet)
         else:
             ray.init(address="local", num_cpus=max(asked.workers, os.cpu_count() or 1) + 1, include_dashboard=False, **quiet)
+    _check_room(asked)
+    error = run.folder / _ERROR
+    error.unlink(missing_ok=True)
     # Ray runs its own callbacks in another process; what the first worker tells comes here by this queue.
     told = Queue(actor_options={"num_cpus": 0})
-    errors: list[str] = []
-    listener = Thread(target=_listen, args=(told, notify, errors), daemon=True)
+    listener = Thread(target=_listen, args=(told, notify), daemon=True)
     listener.start()
     try:
         with tempfile.TemporaryDirectory() as scratch:
@@ -54,45 +61,66 @@ def launch(run: Run, notify: Notify) -> Path:
                 train_loop_config={"run": run, "told": told},
                 scaling_config=ScalingConfig(
                     num_workers=asked.workers,
-                    use_gpu=asked.device != "cpu" and device_of(asked.device).type == "cuda",
+                    use_gpu=_on_gpus(asked),
                     resources_per_worker={"CPU": _SHARE_OF_CPU},
                 ),
                 run_config=RunConfig(storage_path=scratch, failure_config=FailureConfig(max_failures=asked.retries)),
             ).fit()
-    except TrainingFailedError as error:
-        raise ManifestError(
-            f"{run.folder}: training processes died {asked.retries + 1} times ({str(error).strip().splitlines()[-1]}); "
-            "mend that and go on with --resume"
-        ) from error
+    except TrainingFailedError as failure:
+        if not error.exists():
+            raise ManifestError(
+                f"{run.folder}: training processes died {asked.retries + 1} times ({str(failure).strip().splitlines()[-1]}); "
+                "mend that and go on with --resume"
+            ) from failure
     finally:
         told.put(None)
         listener.join()
         told.shutdown()
         if own:
             ray.shutdown()
-    if errors:
-        raise ManifestError(errors[0])
+    if error.exists():
+        raise ManifestError(error.read_text())
     return run.folder / checkpoint.LAST
 
 
+def _on_gpus(asked: Launch) -> bool:
+    return asked.device == "cuda" or (asked.device == "auto" and ray.cluster_resources().get("GPU", 0) > 0)
+
+
+def _check_room(asked: Launch) -> None:
+    """Ray waits without a word for what a cluster will never have."""
+    has = ray.cluster_resources()
+    if _on_gpus(asked) and has.get("GPU", 0) < asked.workers:
+        raise ManifestError(
+            f"launch.workers={asked.workers} want a GPU each, the cluster has {has.get('GPU', 0):g}; "
+            "set launch.workers to that, or launch.device=cpu"
+        )
+    if has.get("CPU", 0) < asked.workers * _SHARE_OF_CPU:
+        raise ManifestError(
+            f"launch.workers={asked.workers} want {asked.workers * _SHARE_OF_CPU:g} CPUs, the cluster has {has.get('CPU', 0):g}; "
+            "set launch.workers lower, or add nodes"
+        )
+
+
 def _work(config: dict[str, Any]) -> None:
-    """What each process does. An error of the run is told, not raised: beginning anew would come to it again."""
-    told = config["told"]
+    """What each process does. An error of the run is written down for all: beginning anew would only come to it again."""
+    run, told = config["run"], config["told"]
+    error = run.folder / _ERROR
+    if error.exists():
+        return
 
     def notify(step: int, steps: int, figures: dict[str, float]) -> None:
         if Ranks.current().first:
             told.put((step, steps, figures))
 
     try:
-        train(config["run"], notify)
-    except ManifestError as error:
-        told.put(str(error))
+        train(run, notify)
+    except ManifestError as mistake:
+        write_whole(error, str(mistake).encode())
+        raise  # so that Ray ends the others, who may wait for this process
 
 
-def _listen(told: Queue, notify: Notify, errors: list[str]) -> None:
-    """Pass on figures and keep errors, until there is ``None``."""
+def _listen(told: Queue, notify: Notify) -> None:
+    """Pass on figures, until there is ``None``."""
     while (message := told.get()) is not None:
-        if isinstance(message, str):
-            errors.append(message)
-        else:
-            notify(*message)
+        notify(*message)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import fcntl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +14,13 @@ from pydantic import ValidationError
 from manifests.document import ManifestError, first_mistake
 from manifests.reader import Dataset
 from manifests.training import TrainingManifest
-from training.checkpoint import LAST
+from training.checkpoint import FOLDER, LAST, MANIFEST
+from training.log import read_log
 from training.mixture import Mixture
 from training.model import Model, Needs
 from training.models import model_class
 from training.samples import people_of, samples_of
 from training.split import Part, parts_of
-
-MANIFEST = "manifest.yaml"
-"""In the folder of a run: its manifest, with places and digests filled in."""
 
 _FREE: dict[str, Any] = {"launch": True, "out": True, "notes": True, "digest": True}
 """Sections that may differ when a run is resumed, for they change no number."""
@@ -52,16 +52,18 @@ class Run:
 
     @property
     def needs(self) -> Needs:
-        """What the model reads, in the manifest's window where it has one; what lies beside a window is the model's to say."""
+        """What the model reads, as often as the manifest's window says."""
         asked, window = self.model_class.needs(self.settings), self.manifest.window
         if window is None:
             return asked
-        if window.context not in ((0, 0), asked.window.context):
+        own = asked.window.model_dump()
+        other = {name for name in window.model_fields_set - {"stride"} if getattr(window, name) != own[name]}
+        if other:
             raise ManifestError(
-                f"window.context: the model {self.manifest.model} reads {asked.window.context} frames beside one; leave it out"
+                f"window: {', '.join(sorted(other))} of the model {self.manifest.model} follow from its settings: "
+                f"{asked.window}; change those, and leave this out"
             )
-        own = {"context": asked.window.context, "edge": asked.window.edge}
-        return Needs(asked.columns, window.model_copy(update=own), asked.partners)
+        return Needs(asked.columns, asked.window.model_copy(update={"stride": window.stride}), asked.partners)
 
     def data(self, part: Part) -> Mixture:
         """The windows of ``part`` of all datasets. Nobody is in two parts, whichever datasets show them."""
@@ -105,21 +107,42 @@ def begin(manifest: TrainingManifest, *, resume: bool = False) -> Run:
             f"global_batch {located.global_batch} cannot be shared by launch.workers={located.launch.workers}: make it larger"
         )
     run.model_class(run.settings, data.fps)
-    held = run.folder / MANIFEST
-    if (run.folder / LAST).exists():
-        if not resume:
+    held, last = run.folder / MANIFEST, run.folder / LAST
+    if last.is_symlink() and not last.exists():
+        raise ManifestError(f"{last}: points at nothing; let it point at a folder of {run.folder / FOLDER}, or remove it")
+    if held.is_file():
+        if not resume and (last.exists() or read_log(run.folder)):
             raise ManifestError(
                 f"{run.folder}: holds a run already; go on with --resume, or give another folder with --set out=FOLDER"
             )
-        _check_same(TrainingManifest.load(held), located, held)
-    elif run.folder.exists() and any(run.folder.iterdir()) and not held.is_file():
+        if resume:
+            _check_same(TrainingManifest.load(held), located, held)
+    elif run.folder.exists() and any(run.folder.iterdir()):
         raise ManifestError(f"{run.folder}: is a folder of something else; give another with --set out=FOLDER")
     located.save(held)
     return run
 
 
 def train(run: Run, notify: Notify) -> Path:
-    """Train as ``run`` says, here or on Ray; returns the last checkpoint."""
+    """Train as ``run`` says, here or on Ray; returns the last checkpoint.
+
+    Raises ``ManifestError`` when the run goes wrong, or another process trains in its folder.
+    """
+    with _alone(run.folder):
+        return _train(run, notify)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ManifestError(f"{folder}: another process trains there; wait for it, or give another --set out") from None
+        yield
+
+
+def _train(run: Run, notify: Notify) -> Path:
     if run.manifest.launch.workers == 1:
         from training.loop import train as train_here
 
@@ -133,6 +156,8 @@ def train(run: Run, notify: Notify) -> Path:
 
 def _located(manifest: TrainingManifest) -> TrainingManifest:
     """``manifest`` with absolute places, and with the digests of its datasets."""
+    if "://" in manifest.out:
+        raise ManifestError(f"out: a run's folder is a local one, or mounted as such, not {manifest.out}")
     datasets = []
     for ref in manifest.datasets:
         place = ref.path if "://" in ref.path else str(Path(ref.path).absolute())
@@ -149,10 +174,16 @@ def _located(manifest: TrainingManifest) -> TrainingManifest:
 
 def _check_same(held: TrainingManifest, asked: TrainingManifest, place: Path) -> None:
     free = _FREE_IN_TRAINING | ({"steps"} if asked.training.schedule.shape == "constant" else set())
-    before, now = (_flat(manifest.model_dump(mode="json", exclude=_FREE | {"training": free})) for manifest in (held, asked))
+    before, now = (_flat(_numbers(manifest, free)) for manifest in (held, asked))
     other = [f"{key} is {before.get(key)}, now {now.get(key)}" for key in before | now if before.get(key) != now.get(key)]
     if other:
         raise ManifestError(f"{place}: resuming with other settings would be another run: {'; '.join(other)}; set them back")
+
+
+def _numbers(manifest: TrainingManifest, free: set[str]) -> dict[str, Any]:
+    """What numbers follow from: datasets by what they hold, wherever they lie."""
+    values = manifest.model_dump(mode="json", exclude=_FREE | {"training": free})
+    return values | {"datasets": {str(k): {"digest": d.digest, "weight": d.weight} for k, d in enumerate(manifest.datasets)}}
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

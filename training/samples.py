@@ -21,7 +21,12 @@ from training.windows import window_counts
 Integers = NDArray[np.int64]
 
 DAMAGE = (OSError, ValueError, pa.ArrowException)
-"""What reading a damaged part may raise."""
+"""What reading a damaged part may raise, if ``is_damage``."""
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether what was read is to blame, and would be again: not a disk, a network or a file that is not there."""
+    return not (isinstance(error, OSError) and error.errno is not None)
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,8 @@ def samples_of(
     clips = dataset.clips
     kept = np.ones(len(dataset), bool)
     for name, limits in (accepted or {}).items():
+        if name not in clips.column_names or dataset.columns[name].dtype in ("string", "bool"):
+            raise ManifestError(f"{dataset.place}: a filter is on a number of the clip index, {name} is none")
         values = np.asarray(clips[name].to_numpy())
         kept &= (values >= (-np.inf if limits.min is None else limits.min)) & (
             values <= (np.inf if limits.max is None else limits.max)
@@ -98,6 +105,11 @@ def samples_of(
     if among is not None:
         kept &= np.array([person in among for person in people])
     rows = np.flatnonzero(kept)
+    if not len(rows):
+        raise ManifestError(
+            f"{dataset.place}: the filter leaves no clip of the {len(among or ())} people of this part of the split; widen it, "
+            "or deal people anew with another split.seed"
+        )
     n_frames = np.asarray(clips["n_frames"].to_numpy())[rows]
     counts = window_counts(n_frames, needs.window)
     if not counts.any():

@@ -196,6 +196,24 @@ def test_a_dataset_without_a_readable_clip_ends_the_run(one: Mixture, damaged: C
         next(loader(one, 1, last_step=1))
 
 
+def test_a_network_that_fails_is_no_damage(one: Mixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(*_: object) -> dict[str, Any]:
+        raise ConnectionResetError(104, "reset by peer")
+
+    monkeypatch.setattr(Dataset, "read", read)
+    with pytest.raises(ConnectionResetError):
+        next(loader(one, 4, last_step=1))
+    with pytest.raises(ConnectionResetError):
+        list(one.whole_clips())
+
+
+def test_workers_hand_over_errors_as_they_are(one: Mixture, damaged: Callable[..., None]) -> None:
+    damaged(*range(7))
+    with pytest.raises(ManifestError, match="no clip can be read") as caught:
+        next(loader(one, 4, last_step=1, workers=1))
+    assert "\n" not in str(caught.value)
+
+
 def test_an_array_that_does_not_fit_its_clip_is_damage(one: Mixture, monkeypatch: pytest.MonkeyPatch) -> None:
     intact = Dataset.read
 

@@ -75,6 +75,12 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_clips(data: Path, tmp_pat
     assert Dataset(data).clips["clip_id"][0].as_py() in str(caught.value)
 
 
+def test_a_gradient_that_is_not_finite_stops_before_the_step(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="step 0: the gradient of body is not finite, though its loss is"):
+        run(data, tmp_path / "run", settings={"steep": True})
+    assert not (tmp_path / "run" / "last").exists()
+
+
 def test_a_run_is_not_overwritten(data: Path, tmp_path: Path) -> None:
     run(data, tmp_path / "run", training=training(steps=2))
     with pytest.raises(ManifestError, match="holds a run already; go on with --resume"):

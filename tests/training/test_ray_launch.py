@@ -50,6 +50,12 @@ def test_a_worker_that_is_killed_changes_nothing_in_the_numbers(data: Path, tmp_
 
 
 @pytest.mark.timeout(120)
-def test_an_error_of_the_run_is_said_at_once_and_not_tried_again(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match=r"the loss of clips \w+ is not finite"):
-        train(begun(data, tmp_path / "run", spoilt=0), lambda step, steps, figures: None)
+def test_an_error_of_the_first_process_alone_is_said_at_once_and_not_tried_again(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="these data cannot be looked at"):
+        train(begun(data, tmp_path / "run", unprepared=True), lambda step, steps, figures: None)
+
+
+def test_more_processes_than_there_is_room_for_are_refused(data: Path, tmp_path: Path) -> None:
+    asked = manifest(data, tmp_path / "run", global_batch=64, launch={"workers": 9, "device": "cpu"})
+    with pytest.raises(ManifestError, match=r"launch.workers=9 want 4.5 CPUs, the cluster has 4; set launch.workers lower"):
+        train(begin(asked), lambda step, steps, figures: None)

@@ -8,7 +8,8 @@ import pytest
 from manifests.document import ManifestError
 from tests.manifests.datasets import clip, write_clips
 from tests.training.toy import manifest, write_data
-from training.run import MANIFEST, begin
+from training.checkpoint import MANIFEST
+from training.run import begin, train
 
 
 @pytest.fixture(scope="module")
@@ -24,15 +25,21 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"settings": {"width": 0}}, "'width': Input should be greater than or equal to 1"),
         ({"filter": {"sharpness": {"min": 1e9}}}, "no clip is left by the filter on sharpness; it has"),
         ({"filter": {"sharpnes": {"min": 0}}}, "did you mean 'sharpness'"),
-        ({"window": {"length": 10_000}}, "longer than every clip"),
-        ({"window": {"length": 3, "context": (1, 0)}}, r"window.context: .* reads \(0, 0\) frames beside one; leave"),
+        ({"settings": {"length": 10_000}}, "longer than every clip"),
+        ({"filter": {"mel": {"min": 0}}}, "a filter is on a number of the clip index, mel is none"),
+        ({"filter": {"person": {"min": 0}}}, "person is none"),
+        ({"filter": {"start_us": {"max": 0}}}, "the filter leaves no clip of the . people of this part"),
+        ({"model": "Toy:x"}, "module:class"),
+        ({"model": "ToySettings"}, "is no subclass of"),
+        ({"out": "s3://bucket/run"}, "a run's folder is a local one"),
+        ({"window": {"length": 4}}, r"window: length of the model .* follow from its settings: length=3 .*; change those"),
         ({"split": {"train": 0, "val": 1}}, "of 3 people none is in the part train"),
         ({"launch": {"workers": 7, "device": "cpu"}}, "cannot be shared by launch.workers=7: make it larger"),
     ],
 )
 def test_a_bad_manifest_is_refused(data: Path, tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ManifestError, match=said) as caught:
-        begin(manifest(data, tmp_path / "run", **changes))
+        begin(manifest(data, **{"out": tmp_path / "run", **changes}))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
 
@@ -74,3 +81,42 @@ def test_a_dataset_without_people_of_a_part_has_none_of_it(tmp_path: Path) -> No
     write_clips(tmp_path / "two", [clip(0) | {"person": "a"}])
     run = begin(manifest(folder, tmp_path / "run", datasets=[{"path": str(folder)}, {"path": str(tmp_path / "two")}]))
     assert sorted(len(run.data(part).samples) for part in ("train", "val")) == [1, 2]
+
+
+def test_a_windows_stride_is_the_manifests(data: Path, tmp_path: Path) -> None:
+    runs = [begin(manifest(data, tmp_path / f"{stride}", window={"length": 3, "stride": stride})) for stride in (1, 2)]
+    assert len(runs[1].data("train")) < len(runs[0].data("train"))
+
+
+def test_a_run_that_died_before_its_first_checkpoint_is_not_taken_over(data: Path, tmp_path: Path) -> None:
+    run = begin(manifest(data, tmp_path / "run"))
+    (run.folder / "log.jsonl").write_text('{"step": 1, "kind": "train", "loss": 1}\n')
+    with pytest.raises(ManifestError, match="holds a run already"):
+        begin(manifest(data, tmp_path / "run", seed=5))
+    with pytest.raises(ManifestError, match="seed is 0, now 5"):
+        begin(manifest(data, tmp_path / "run", seed=5), resume=True)
+    assert begin(manifest(data, tmp_path / "run"), resume=True).manifest.seed == 0
+
+
+def test_a_link_to_nothing_is_said(data: Path, tmp_path: Path) -> None:
+    run = begin(manifest(data, tmp_path / "run"))
+    (run.folder / "last").symlink_to("checkpoints/step-00000009")
+    with pytest.raises(ManifestError, match="points at nothing; let it point at a folder of"):
+        begin(manifest(data, tmp_path / "run"), resume=True)
+
+
+def test_two_processes_do_not_train_in_one_folder(data: Path, tmp_path: Path) -> None:
+    run = begin(manifest(data, tmp_path / "run"))
+
+    def meddle(step: int, steps: int, figures: dict[str, float]) -> None:
+        with pytest.raises(ManifestError, match="another process trains there"):
+            train(run, meddle)
+
+    train(run, meddle)
+
+
+def test_a_dataset_may_have_moved_meanwhile(tmp_path: Path) -> None:
+    run = begin(manifest(write_data(tmp_path / "here"), tmp_path / "run"))
+    train(run, lambda *_: None)
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert begin(manifest(tmp_path / "there", tmp_path / "run"), resume=True).folder == run.folder

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from manifests.document import Part
+from manifests.document import ManifestError, Part
 from manifests.training import TrainingManifest, Window
 from tests.manifests.datasets import write_dataset
 from training.draws import Draws
@@ -21,8 +21,13 @@ from training.ranks import Ranks
 class ToySettings(Part):
     width: int = Field(default=8, ge=1)
     learning_rate: float = 0.01
+    length: int = 3
     spoilt: int | None = None
     """Row of a clip whose loss is not a number."""
+    steep: bool = False
+    """The loss is finite, its gradient is not."""
+    unprepared: bool = False
+    """Looking at the data fails."""
     dies_at: int | None = None
     """Call of the loss at which the process is killed, unless a file ``died`` is in ``folder``."""
     folder: str = ""
@@ -35,7 +40,7 @@ class Toy(Model):
 
     @classmethod
     def needs(cls, settings: ToySettings) -> Needs:
-        return Needs(("mel", "face_box"), Window(length=3))
+        return Needs(("mel", "face_box"), Window(length=settings.length))
 
     def __init__(self, settings: ToySettings, fps: tuple[int, int]) -> None:
         super().__init__(settings, fps)
@@ -44,6 +49,8 @@ class Toy(Model):
         self.body = nn.Sequential(nn.Linear(80, settings.width), nn.Linear(settings.width, 4))
 
     def prepare(self, clips: Any) -> None:
+        if self.settings.unprepared:
+            raise ManifestError("these data cannot be looked at")
         self.scale.fill_(float(np.mean([np.abs(clip["face_box"]).mean() for clip in clips])))
 
     def loss(self, batch: Batch, draws: Draws) -> Losses:
@@ -55,6 +62,8 @@ class Toy(Model):
         self.calls += 1
         if self.calls == self.settings.dies_at and Ranks.current().rank == Ranks.current().count - 1:
             self.die(Path(self.settings.folder) / "died")
+        if self.settings.steep:
+            each = each + (0 * each).sqrt()
         return {"loss": each.mean(), "worst": each.max()}
 
     def die(self, mark: Path) -> None:
@@ -66,7 +75,8 @@ class Toy(Model):
         return [Update("body", self.loss, torch.optim.Adam(self.parameters(), self.settings.learning_rate))]
 
     def measure(self, batches: Any, draws: Draws) -> dict[str, float]:
-        return {"batches": float(len(list(batches)))}
+        made = [self.body(batch["mel"].mean(dim=2)).numpy() for batch in batches]
+        return {"batches": float(len(made))}
 
     def pictures(self, batch: Batch, draws: Draws) -> dict[str, np.ndarray]:
         return {"grey": np.full((8, 8, 3), 128, np.uint8)}

@@ -7,7 +7,8 @@ Codes are those of the columns ``nphm_expression`` and ``nphm_identity`` (FaceTa
 from __future__ import annotations
 
 import io
-import re
+import json
+import zipfile
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -26,6 +27,7 @@ from fitting.nphm.roots import find_canonical
 from fitting.ply import ply_bytes
 from fitting.space import NPHM_SCALE
 from manifests.atomic import TEMPORARY, write_whole
+from manifests.document import ManifestError
 from training.facetalk.film import YAWS, Picture, preview, render
 from training.facetalk.smoothing import Smoothing
 
@@ -39,11 +41,11 @@ _STARTS = 16
 """Of the search for a posed lip."""
 
 _MM = 1000 / NPHM_SCALE
-_OWN = re.compile(rf"frame_\d+\.ply|preview\.mp4|codes\.npz|{re.escape(TEMPORARY)}.*")
 
+MARKER, CODES, FILM = "animation.json", "codes.npz", "preview.mp4"
+"""Files of an animation beside its meshes: the first one that is written, the last one, and the film."""
 
-class WrongFolder(ValueError):
-    """A folder that holds something else than an animation."""
+_FORMAT = "headloom/animation"
 
 
 def meshes_of(
@@ -90,18 +92,19 @@ def write_animation(
 
     ``codes``, ``identity`` and the rest are those of ``meshes_of``, or of ``flame_meshes_of`` for a FLAME head, which has neither
     ``smoothing`` nor ``resolution``; ``wave`` (S,), -1 ... 1, is the sound of ``rate`` Hz, beginning with the first frame.
-    ``codes.npz`` comes last, so where it is, the animation is whole: it has ``codes``, ``identity``, ``fps`` (numerator and
-    denominator), ``wave`` and ``rate``. An animation that was in ``folder`` goes. Raises ``WrongFolder`` for a folder that holds
-    anything else, and ``ValueError`` for no frame.
+    ``animation.json`` comes first: it says what the folder is, and of how many frames. ``codes.npz`` comes last, so where it is,
+    the animation is whole: it has ``codes``, ``identity``, ``fps`` (numerator and denominator), ``wave`` and ``rate``. An
+    animation that was in ``folder`` goes. Raises ``ManifestError`` for a folder that holds anything else (``frames_held``), and
+    ``ValueError`` for no frame.
     """
     if not len(codes):
         raise ValueError(f"{folder}: there are no codes to make an animation of; give (T, E) of one frame at least")
-    folder.mkdir(parents=True, exist_ok=True)
-    held = sorted(folder.iterdir())
-    if strange := [path.name for path in held if not _OWN.fullmatch(path.name)]:
-        raise WrongFolder(f"{folder} holds {strange[0]}, which is no part of an animation: give a new folder, or an animation's")
-    for path in held:  # in the order of names: codes.npz, which says that all is there, goes before any frame
-        path.unlink()
+    if held := frames_held(folder):
+        _mark(folder, held)  # what an older headloom made has none, and is still known for its own if this is cut off
+        for path in sorted(folder.iterdir()):  # codes.npz, which says that all is there, goes before any frame
+            if path.name != MARKER:
+                path.unlink()
+    _mark(folder, len(codes))
     if isinstance(head, Flame):
         meshes = flame_meshes_of(codes, identity, head)
     else:
@@ -109,10 +112,10 @@ def write_animation(
 
     def pictures() -> Iterator[Picture]:
         for number, mesh in enumerate(meshes):
-            write_whole(folder / f"frame_{number:05d}.ply", ply_bytes(mesh.vertices, mesh.faces))
+            write_whole(folder / _frame(number), ply_bytes(mesh.vertices, mesh.faces))
             yield render(mesh, YAWS)
 
-    write_whole(folder / "preview.mp4", preview(pictures(), fps, wave, rate))
+    write_whole(folder / FILM, preview(pictures(), fps, wave, rate))
     file = io.BytesIO()
     np.savez(
         file,
@@ -122,7 +125,28 @@ def write_animation(
         wave=wave,
         rate=rate,
     )
-    write_whole(folder / "codes.npz", file.getvalue())
+    write_whole(folder / CODES, file.getvalue())
+
+
+def frames_held(folder: Path) -> int:
+    """Of how many frames the animation in ``folder`` is; 0 for a folder that is empty or not there.
+
+    An animation is known by ``animation.json``, or by the ``codes.npz`` of an older headloom. Raises ``ManifestError`` for a
+    folder in which anything is no part of it, as frames without either: others write such names, too.
+    """
+    if not folder.is_dir():
+        if folder.exists():
+            raise ManifestError(f"{folder}: is a file; give the name of a folder for the animation")
+        return 0
+    count = _marked(folder / MARKER) or _coded(folder / CODES)
+    own = {MARKER, CODES, FILM, *(_frame(number) for number in range(count))} if count else set()
+    for path in sorted(folder.iterdir()):
+        if not path.name.startswith(TEMPORARY) and (path.name not in own or not path.is_file()):
+            raise ManifestError(
+                f"{folder}: holds {path.name}, which is no part of an animation of headloom's; "
+                "give a new folder, or that of an animation alone"
+            )
+    return count
 
 
 def flame_lips(flame: Flame, landmarks: Landmarks, identity: Tensor, jaw: float = 0.1) -> Tensor:
@@ -158,6 +182,32 @@ def mouth_opening_mm(codes: Tensor, identity: Tensor, head: Nphm, lips: Tensor) 
             posed = find_canonical(head.expression, points, codes, subject.expression, starts=_STARTS, generator=seeded).points
     opening: NDArray[np.float64] = (_MM * (posed[:, 0] - posed[:, 1]).norm(dim=-1)).double().cpu().numpy()
     return opening
+
+
+def _frame(number: int) -> str:
+    return f"frame_{number:05d}.ply"
+
+
+def _mark(folder: Path, frames: int) -> None:
+    write_whole(folder / MARKER, json.dumps({"format": _FORMAT, "frames": frames}).encode())
+
+
+def _marked(path: Path) -> int:
+    """Frames of the animation that ``animation.json`` tells of; 0 where it does not."""
+    try:
+        held = json.loads(path.read_bytes())
+        return int(held["frames"]) if held["format"] == _FORMAT else 0
+    except (OSError, ValueError, LookupError, TypeError):
+        return 0
+
+
+def _coded(path: Path) -> int:
+    """Frames of the animation that ``codes.npz`` is of; 0 for other files, as codes alone."""
+    try:
+        with np.load(path) as held:
+            return len(held["codes"]) if {"identity", "fps", "wave", "rate"} <= set(held) else 0
+    except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, zipfile.BadZipFile):
+        return 0
 
 
 def _on_surface(points: Tensor, subject: Subject, head: Nphm) -> Tensor:

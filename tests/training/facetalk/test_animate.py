@@ -19,7 +19,8 @@ from fitting.studio.flame_file import write_flame
 from fitting.studio.nphm_codes import nphm_expression, nphm_identity
 from fitting.studio.nphm_file import shipped
 from fitting.studio.nphm_truth import MM, head_surface, random_controls
-from training.facetalk.animate import WrongFolder, flame_lips, flame_meshes_of, meshes_of, mouth_opening_mm, write_animation
+from manifests.document import ManifestError
+from training.facetalk.animate import flame_lips, flame_meshes_of, frames_held, meshes_of, mouth_opening_mm, write_animation
 from training.facetalk.smoothing import Smoothing
 
 FPS = Fraction(24000, 1001)
@@ -116,7 +117,7 @@ def test_an_animation_is_a_mesh_for_each_frame_a_film_with_sound_and_the_codes(s
     folder, codes = tmp_path / "animation", speaking.codes[:3]
     write_animation(codes, speaking.identity, speaking.head, folder, FPS, wave, 16000, smoothing=Smoothing(), resolution=24)
     names = [f"frame_{number:05d}.ply" for number in range(3)]
-    assert sorted(path.name for path in folder.iterdir()) == ["codes.npz", *names, "preview.mp4"]
+    assert sorted(path.name for path in folder.iterdir()) == ["animation.json", "codes.npz", *names, "preview.mp4"]
     wanted = meshes_of(codes, speaking.identity, speaking.head, Smoothing(), 24)
     for name, mesh in zip(names, wanted, strict=True):
         read = trimesh.load(folder / name, process=False)
@@ -140,18 +141,42 @@ def test_an_animation_takes_the_place_of_a_longer_one_and_has_the_same_bytes_aga
         write_animation(codes[:n_frames], torch.zeros(300), flame, folder, FPS, wave, 16000)
         return {path.name: path.read_bytes() for path in folder.iterdir()}
 
-    assert len(written(4, tmp_path / "one")) == 6
+    assert len(written(4, tmp_path / "one")) == 7
     again = written(2, tmp_path / "one")
-    assert len(again) == 4
+    assert len(again) == 5
     assert again == written(2, tmp_path / "other")
 
 
-def test_a_folder_that_holds_something_else_is_left_as_it_is(speaking: Speaking, tmp_path: Path) -> None:
-    (tmp_path / "frame_00000.ply").write_bytes(b"of an animation")
-    (tmp_path / "thesis.tex").write_bytes(b"years of work")
-    with pytest.raises(WrongFolder, match=r"thesis\.tex, which is no part of an animation"):
-        write_animation(speaking.codes[:1], speaking.identity, speaking.head, tmp_path, FPS, np.zeros(100, np.float32), 16000)
-    assert len(list(tmp_path.iterdir())) == 2
+@pytest.mark.parametrize("name", ["frame_00000.ply", "preview.mp4", "codes.npz", "animation.json", "thesis.tex"])
+def test_a_folder_that_holds_something_else_is_left_as_it_is(flame_files: dict[str, Path], tmp_path: Path, name: str) -> None:
+    """Others write such names, too: an export's meshes, and codes alone."""
+    np.savez(tmp_path / "codes.npz", codes=np.zeros((1, 103)), fps=[24, 1])
+    (tmp_path / "codes.npz").replace(tmp_path / name)
+    before = (tmp_path / name).read_bytes()
+    flame, wave = Flame.load(flame_files["flame2020"]), np.zeros(1000, np.float32)
+    with pytest.raises(ManifestError, match=f"holds {name}, which is no part of an animation of headloom's; give a new folder"):
+        write_animation(torch.zeros(1, 103), torch.zeros(300), flame, tmp_path, FPS, wave, 16000)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {name: before}
+
+
+def test_what_a_user_puts_beside_an_animation_stays(flame_files: dict[str, Path], tmp_path: Path) -> None:
+    flame, wave = Flame.load(flame_files["flame2020"]), np.zeros(1000, np.float32)
+    write_animation(torch.zeros(2, 103), torch.zeros(300), flame, tmp_path, FPS, wave, 16000)
+    assert frames_held(tmp_path) == 2
+    (tmp_path / "frame_00002.ply").write_bytes(b"of something longer")
+    with pytest.raises(ManifestError, match=r"holds frame_00002\.ply"):
+        write_animation(torch.zeros(2, 103), torch.zeros(300), flame, tmp_path, FPS, wave, 16000)
+    assert len(list(tmp_path.iterdir())) == 6
+
+
+def test_an_animation_without_its_marker_is_known_by_its_codes(flame_files: dict[str, Path], tmp_path: Path) -> None:
+    flame, wave = Flame.load(flame_files["flame2020"]), np.zeros(1000, np.float32)
+    write_animation(torch.zeros(2, 103), torch.zeros(300), flame, tmp_path, FPS, wave, 16000)
+    (tmp_path / "animation.json").unlink()
+    assert frames_held(tmp_path) == 2
+    write_animation(torch.zeros(1, 103), torch.zeros(300), flame, tmp_path, FPS, wave, 16000)
+    assert frames_held(tmp_path) == 1
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_an_animation_that_breaks_off_has_no_codes_beside_it(flame_files: dict[str, Path], tmp_path: Path) -> None:
@@ -161,3 +186,4 @@ def test_an_animation_that_breaks_off_has_no_codes_beside_it(flame_files: dict[s
     with pytest.raises(ValueError, match="jaw"):
         write_animation(broken, torch.zeros(300), flame, tmp_path, FPS, wave, 16000)
     assert not (tmp_path / "codes.npz").exists()
+    assert frames_held(tmp_path) == 2

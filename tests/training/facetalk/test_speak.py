@@ -6,13 +6,18 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import trimesh
 from PIL import Image
+from typer.testing import CliRunner
 
 from fitting.studio.models import write_models
-from manifests.assets import looking_in
+from manifests.assets import MissingAsset, looking_in
 from manifests.document import ManifestError
 from manifests.training import TrainingManifest
+from pipelines.cli import app
 from tests.manifests.datasets import write_clips
+from tests.prep.test_speech import write_checkpoint
+from training.facetalk.model import FaceTalk
 from training.run import begin, train
 from training.sample import load_model, sample
 
@@ -142,18 +147,81 @@ def test_a_checkpoint_is_loaded_with_its_averaged_weights(home: Path) -> None:
         ({"audio": Path("speech.wav"), "meshes": Path("data"), "identity": Path("id.npy")}, "no part of an animation"),
         ({"clip": "data:9", "codes": Path("a.npz")}, "has no clip '9'; it has 3"),
         ({"clip": "data", "codes": Path("a.npz")}, "wanted DATASET:CLIP"),
+        ({"clip": "at25:0", "codes": Path("a.npz")}, r"has 25 frames a second, and the model was trained at 24 \(24\): give"),
+        ({"audio": Path("speech.wav"), "codes": Path("a.npz"), "steps": 1001}, "--steps 1001: .* give 1 to 1000"),
+        ({"audio": Path("speech.wav"), "codes": Path("data")}, "--codes data: is a folder"),
+        (
+            {"audio": Path("speech.wav"), "identity": Path("id.npy"), "meshes": Path("m"), "picture": Path("m/a.png")},
+            "lies in the folder of --meshes",
+        ),
     ],
 )
-def test_what_is_missing_is_said(home: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], said: str) -> None:
+def test_what_is_wrong_is_said_before_anything_is_sampled(
+    home: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], said: str
+) -> None:
     place = trained(home, "mel")
+    write_clips(home / "at25", [clip(0) | {"fps_num": 25}])
     monkeypatch.chdir(home)
+    monkeypatch.setattr(FaceTalk, "sample", None)
     with looking_in(home / "models"), pytest.raises((ManifestError, OSError), match=said):
+        sample(place, {"codes": Path("b.npz")} | given if "meshes" in given else given, "cpu")
+    assert not (home / "a.npz").exists()
+    assert not (home / "b.npz").exists()
+
+
+@pytest.mark.parametrize("made", ["meshes", "picture"])
+def test_missing_model_files_are_seen_before_anything_is_sampled(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: str
+) -> None:
+    place = trained(home, "mel")
+    monkeypatch.setattr(FaceTalk, "sample", None)
+    given = {"audio": home / "speech.wav", "identity": home / "id.npy", "codes": tmp_path / "a.npz", made: tmp_path / "made"}
+    with looking_in(tmp_path), pytest.raises(MissingAsset, match="headloom assets add"):
         sample(place, given, "cpu")
+    assert not list(tmp_path.iterdir())
+
+
+def test_guidance_needs_a_model_that_has_learned_without_hearing(home: Path, tmp_path: Path) -> None:
+    place = trained(home, "hearing", null_share=0)
+    given = {"audio": home / "speech.wav", "codes": tmp_path / "codes.npz"}
+    with pytest.raises(ManifestError, match=r"guidance 1\.5: .* null_share is 0\); give --guidance 1"):
+        sample(place, given | {"guidance": 1.5}, "cpu")
+    assert sample(place, given, "cpu") == [tmp_path / "codes.npz"]
+
+
+def test_without_smoothing_the_back_of_the_head_moves_in_meshes_and_picture(home: Path, spoken: Path, tmp_path: Path) -> None:
+    asked = {"audio": home / "speech.wav", "identity": home / "id.npy", "resolution": 32, "composition": "forward"}
+    made = {"meshes": tmp_path / "meshes", "picture": tmp_path / "picture.png"}
+    with looking_in(home / "models"):
+        sample(trained(home, "mel"), asked | made | {"guidance": 1.5, "smoothing": False}, "cpu")
+    moved = []
+    for folder in (spoken, tmp_path):
+        first, last = (trimesh.load(folder / "meshes" / name, process=False) for name in ("frame_00000.ply", "frame_00023.ply"))
+        back = first.vertices[:, 2] < -0.02
+        moved.append(np.linalg.norm(last.vertices - first.vertices, axis=-1)[back].mean())
+    assert moved[0] < 0.5 * moved[1]
+    smooth, rough = (np.asarray(Image.open(folder / "picture.png")).astype(int) for folder in (spoken, tmp_path))
+    assert smooth.shape == rough.shape
+    assert np.abs(smooth - rough).max() > 20
+
+
+def test_the_command_passes_on_what_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[Any, ...]] = []
+    monkeypatch.setattr("training.sample.sample", lambda *given: told.append(given) or [])
+    for more in ([], ["--no-smoothing", "--device", "cpu"]):
+        assert CliRunner().invoke(app, ["sample", "run", *more]).exit_code == 0
+    assert told == [(Path("run"), {}, "auto"), (Path("run"), {"smoothing": False}, "cpu")]
+    assert CliRunner().invoke(app, ["sample", "run", "--device", "gpu"]).exit_code == 2
 
 
 def test_features_need_their_checkpoint(home: Path, tmp_path: Path) -> None:
     clips = [clip(number) | {"wav2vec": np.zeros((48, 768), np.float32)} for number in range(2)]
     write_clips(tmp_path / "data", clips)
     place = trained(tmp_path, "wav2vec", condition="wav2vec")
+    given = {"audio": home / "speech.wav", "codes": tmp_path / "codes.npz"}
     with pytest.raises(ManifestError, match="give the folder of the same wav2vec"):
-        sample(place, {"audio": home / "speech.wav", "codes": tmp_path / "codes.npz"}, "cpu")
+        sample(place, given, "cpu")
+    with pytest.raises(ManifestError, match="has 1024 numbers a frame, wanted 768"):
+        sample(place, given | {"speech": write_checkpoint(tmp_path / "large", hidden=1024)}, "cpu")
+    sample(place, given | {"speech": write_checkpoint(tmp_path / "base")}, "cpu")
+    assert np.load(tmp_path / "codes.npz")["codes"].shape == (24, 200)
