@@ -58,6 +58,13 @@ class ExportLayout(StrEnum):
     nphm_identities = "nphm-identities"
 
 
+class CompositionName(StrEnum):
+    """How NPHM's networks are put together."""
+
+    backward = "backward"
+    forward = "forward"
+
+
 class DeviceName(StrEnum):
     """What a trained model computes on; ``auto`` is a GPU where there is one."""
 
@@ -388,7 +395,7 @@ def sample(
     meshes: Annotated[Path | None, typer.Option(help="folder to write a mesh a frame and a film with sound to")] = None,
     picture: Annotated[Path | None, typer.Option(help="picture to write: heads, sound, opening of the mouth")] = None,
     resolution: Annotated[int | None, typer.Option(min=16, help="of the meshes; 128 puts vertices 2.5 mm apart")] = None,
-    composition: Annotated[str | None, typer.Option(help="backward, FaceTalk's; or forward, much faster")] = None,
+    composition: Annotated[CompositionName | None, typer.Option(help="backward, FaceTalk's; or forward, much faster")] = None,
     smoothing: Annotated[bool, typer.Option(help="still what speech does not move; the paper's table 2 has both")] = True,
     guidance: Annotated[float | None, typer.Option(help="how much the sound counts; above 1 amplifies")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="steps of denoising")] = None,
@@ -407,7 +414,7 @@ def sample(
         "meshes": meshes,
         "picture": picture,
         "resolution": resolution,
-        "composition": composition,
+        "composition": composition and composition.value,
         "smoothing": None if smoothing else False,
         "guidance": guidance,
         "steps": steps,
