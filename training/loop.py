@@ -65,7 +65,7 @@ class State:
 def train(run: Run, notify: Notify) -> Path:
     """Train from the run's last checkpoint, or from the start, to its last step; returns the last checkpoint.
 
-    Raises ``ManifestError`` at a loss that is not finite, before it is learned from, naming the clips that gave it.
+    Raises ``ManifestError`` at a loss or a gradient that is not finite, before it is learned from; of a loss naming the clips.
     """
     manifest, how, ranks = run.manifest, run.manifest.training, Ranks.current()
     device = device_of(manifest.launch.device)
@@ -109,9 +109,10 @@ def train(run: Run, notify: Notify) -> Path:
                 found = validate(run, held_out, state, device, ranks, log)
                 is_best = math.isfinite(found["loss"]) and (state.best is None or found["loss"] < state.best)
                 state.best = found["loss"] if is_best else state.best
-            if ranks.first and (done or is_best or state.step % how.save_every == 0):
-                _save(run, state, data.fps, is_best)
-            ranks.wait()
+            if done or is_best or state.step % how.save_every == 0:
+                if ranks.first:
+                    _save(run, state, data.fps, is_best)
+                ranks.wait()
     return run.folder / checkpoint.LAST
 
 
