@@ -9,6 +9,9 @@ from pydantic import Field, model_validator
 from manifests.document import Manifest, Part, read_plain
 from manifests.shipped import TRAINING, find, with_settings
 
+RUN_MANIFEST = "manifest.yaml"
+"""In the folder of a run and in each checkpoint, and in no dataset."""
+
 
 class DatasetRef(Part):
     """A dataset by place and digest, and its share of the batches. An empty digest is filled in by the first run."""

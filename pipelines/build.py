@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import secrets
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from manifests.dataset import (
     quarantine_name,
 )
 from manifests.document import ManifestError, digest_of
+from manifests.lock import alone_in
 from manifests.recipe import Recipe
 from manifests.shards import column_spec, is_shard
 from manifests.source import SourceItem, SourceManifest
@@ -98,7 +97,8 @@ def build(inputs: Inputs, out: Path, start_runner: StartRunner, progress: Progre
     began = time.time()
     out = out.absolute()
     out.mkdir(parents=True, exist_ok=True)
-    with _locked(out):
+    # Two builds in one folder would remove each other's files, so the second is refused.
+    with alone_in(out, f"{out}: another build is at work here; wait for it or choose another --out"):
         store = Store(store_url(inputs.recipe, out))
         store.sweep()
         bench = Workbench(inputs.plan, store, str(out), secrets.token_hex(4))
@@ -128,17 +128,6 @@ def _check_shards(out: Path, parts: Sequence[ShardPart]) -> None:
         path = out / file.path
         if not path.is_file() or path.stat().st_size != file.bytes:
             raise ManifestError(f"{path}: was written by a worker but is not here; --out must lie where all nodes see it")
-
-
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Two builds in one folder would remove each other's files, so the second is refused."""
-    with (out / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ManifestError(f"{out}: another build is at work here; wait for it or choose another --out") from None
-        yield
 
 
 @dataclass(slots=True)

@@ -20,6 +20,7 @@ from manifests.dataset import DATASET_FILE, DatasetManifest
 from manifests.document import ManifestError
 from manifests.model_file import WrongModelFile
 from manifests.recipe import load_recipe
+from manifests.training import RUN_MANIFEST
 from manifests.verify import verify as find_problems
 from pipelines.console import LongWork, duration, show_table, size
 
@@ -79,9 +80,6 @@ class RunnerName(StrEnum):
     local = "local"
     ray = "ray"
 
-
-RUN_MANIFEST = "manifest.yaml"
-"""In the folder of a training run, and in no dataset's."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
 RecipeName = Annotated[str, typer.Argument(help="path of a recipe, or name of one that ships with headloom")]

@@ -13,11 +13,10 @@ import yaml
 
 from manifests.atomic import write_whole
 from manifests.document import ManifestError
-from manifests.training import TrainingManifest
+from manifests.training import RUN_MANIFEST, TrainingManifest
 from pipelines.console import duration
 from pipelines.report_page import Section, page, picture, table
 from pipelines.report_scores import number
-from training.checkpoint import MANIFEST
 from training.log import PICTURES, read_log
 
 SAMPLES = "samples"
@@ -42,7 +41,7 @@ class _Curve(NamedTuple):
 
 def write_run_report(run: Path, place: Path) -> None:
     """Write the report on the run in folder ``run`` to ``place``. Raises ``ManifestError`` when nothing was logged there."""
-    manifest = TrainingManifest.load(run / MANIFEST)
+    manifest = TrainingManifest.load(run / RUN_MANIFEST)
     lines = read_log(run)
     if not lines:
         raise ManifestError(f"{run}: nothing is logged there yet; train first")

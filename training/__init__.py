@@ -1,1 +1,1 @@
-"""The loader, one training loop and the papers' models. Nothing is here yet; it builds on ``fitting``."""
+"""The loader, one training loop and the papers' models. It builds on ``fitting``."""

@@ -30,16 +30,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from manifests.document import ManifestError
-from manifests.training import TrainingManifest
+from manifests.training import RUN_MANIFEST, TrainingManifest
 
 LAST, BEST, FOLDER = "last", "best", "checkpoints"
-WEIGHTS, EMA, STATE, NUMBERS, MANIFEST = (
-    "weights.safetensors",
-    "ema.safetensors",
-    "state.safetensors",
-    "state.json",
-    "manifest.yaml",
-)
+WEIGHTS, EMA, STATE, NUMBERS = "weights.safetensors", "ema.safetensors", "state.safetensors", "state.json"
 
 
 def name_of(step: int) -> str:
@@ -71,7 +65,7 @@ def save(
     _save_tensors(tensors, unfinished / STATE)
     content = {"step": step, "optimisers": plain, "torch": torch.__version__, **numbers}
     (unfinished / NUMBERS).write_text(json.dumps(content, indent=1))
-    manifest.save(unfinished / MANIFEST)
+    manifest.save(unfinished / RUN_MANIFEST)
     for path in (*unfinished.iterdir(), unfinished):
         _sync(path)
     # What is there of that name was written by a run that died before it could point at it.

@@ -126,15 +126,17 @@ def validate(
     totals: dict[str, Tensor] = {}
     model.eval()
     with torch.no_grad(), _precision(device, manifest.training):
-        for number, batch in enumerate(_batches(run, data, ranks, 0, count)):
+        own = [to_device(batch, device) for batch in _batches(run, data, ranks, 0, count)]
+        for number, batch in enumerate(own):
             draws = Draws(key_of("validation", manifest.seed, number), batch_size, batch["rows"], device)
             share = len(batch["clip"]) / (batch_size * count)
-            for name, loss in model.loss(to_device(batch, device), draws).items():
+            for name, loss in model.loss(batch, draws).items():
                 totals[name] = totals.get(name, torch.zeros((), device=device)) + share * loss.float()
     figures = {name: float(ranks.sum(total)) for name, total in totals.items()}
     if log:
         with torch.no_grad():
-            whole = [to_device(batch, device) for batch in _batches(run, data, Ranks(), 0, count)]
+            alone = ranks.count == 1
+            whole = own if alone else [to_device(batch, device) for batch in _batches(run, data, Ranks(), 0, count)]
             figures |= model.measure(whole, Draws(key_of("measure", manifest.seed), batch_size, None, device))
             log.figures(state.step, "val", figures)
             log.pictures(state.step, model.pictures(whole[0], Draws(key_of("pictures", manifest.seed), batch_size, None, device)))

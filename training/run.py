@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +10,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from manifests.document import ManifestError, first_mistake
+from manifests.lock import alone_in
 from manifests.reader import Dataset
-from manifests.training import TrainingManifest
-from training.checkpoint import FOLDER, LAST, MANIFEST
+from manifests.training import RUN_MANIFEST, TrainingManifest
+from training.checkpoint import FOLDER, LAST
 from training.log import read_log
 from training.mixture import Mixture
 from training.model import Model, Needs
@@ -107,7 +106,7 @@ def begin(manifest: TrainingManifest, *, resume: bool = False) -> Run:
             f"global_batch {located.global_batch} cannot be shared by launch.workers={located.launch.workers}: make it larger"
         )
     run.model_class(run.settings, data.fps)
-    held, last = run.folder / MANIFEST, run.folder / LAST
+    held, last = run.folder / RUN_MANIFEST, run.folder / LAST
     if last.is_symlink() and not last.exists():
         raise ManifestError(f"{last}: points at nothing; let it point at a folder of {run.folder / FOLDER}, or remove it")
     if held.is_file():
@@ -128,18 +127,8 @@ def train(run: Run, notify: Notify) -> Path:
 
     Raises ``ManifestError`` when the run goes wrong, or another process trains in its folder.
     """
-    with _alone(run.folder):
+    with alone_in(run.folder, f"{run.folder}: another process trains there; wait for it, or give another --set out"):
         return _train(run, notify)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ManifestError(f"{folder}: another process trains there; wait for it, or give another --set out") from None
-        yield
 
 
 def _train(run: Run, notify: Notify) -> Path:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from manifests.training import TrainingManifest
+from manifests.training import RUN_MANIFEST, TrainingManifest
 from training import checkpoint
 from training.loop import device_of
 from training.model import Model
@@ -20,7 +20,7 @@ def load_model(place: Path, device: str = "auto") -> Model:
     Raises ``ManifestError`` for a folder that is no checkpoint.
     """
     numbers = checkpoint.read_numbers(place)
-    run = Run(TrainingManifest.load(place / checkpoint.MANIFEST), place)
+    run = Run(TrainingManifest.load(place / RUN_MANIFEST), place)
     first, second = numbers["fps"]
     model = run.model_class(run.settings, (first, second))
     model.load_state_dict(checkpoint.read_weights(place, average=True))

@@ -58,14 +58,14 @@ class Act(NamedTuple):
     """(T, V, 3) float32 metres of the mesh that pictures show, in the world."""
 
 
-def act(number: int, times: Floats, conditions: Conditions, take: int) -> Act:
-    """What person ``number`` does in a ``take``, at ``times`` (T,) in seconds."""
+def act(number: int, times: Floats, conditions: Conditions, take: int, sample_rate: int = SAMPLE_RATE) -> Act:
+    """What person ``number`` does in a ``take``, at ``times`` (T,) in seconds, and the sound at ``sample_rate``."""
     who = person(number, conditions.seed)
     performance = perform(
         who.speaker,
         conditions.seconds,
         [conditions.seed, number, take],
-        sample_rate=SAMPLE_RATE,
+        sample_rate=sample_rate,
         noise_db=conditions.noise_db,
         gain=conditions.gain,
     )

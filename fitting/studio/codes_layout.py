@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from fitting.studio.acting import Conditions
+from fitting.studio.acting import Conditions, act
 from fitting.studio.family import HeadFamily
 from fitting.studio.nphm_codes import nphm_expression, nphm_identity
-from fitting.studio.people import PICTURED, person
-from fitting.studio.performance import perform
+from fitting.studio.people import PICTURED
 from fitting.studio.takes import Progress, work_in_children
 from manifests.clock import SAMPLE_RATE, sample_count
 from prep.codes import EXPRESSIONS, IDENTITY, ORIGIN, SOUND, UNFINISHED
@@ -57,26 +56,16 @@ def _record(path: Path, number: int, take: int, conditions: Conditions) -> Itera
 
 def record_folder(path: Path, number: int, take: int, conditions: Conditions) -> None:
     """Record one take by person ``number``; ``path`` appears whole."""
-    who = person(number, conditions.seed)
-    performance = perform(
-        who.speaker,
-        conditions.seconds,
-        [conditions.seed, number, take],
-        sample_rate=SAMPLE_RATE,
-        noise_db=conditions.noise_db,
-        gain=conditions.gain,
-    )
     count = int(conditions.seconds * FPS)
     times = np.arange(count) / FPS
-    controls = performance.at(times)
-    family = HeadFamily(PICTURED)
-    codes = nphm_expression(controls.expression, controls.jaw).astype(np.float32)
-    opening = 1000 * family.openings(family.vertices(who.identity, controls)).mouth
+    acted = act(number, times, conditions, take, SAMPLE_RATE)
+    codes = nphm_expression(acted.controls.expression, acted.controls.jaw).astype(np.float32)
+    opening = 1000 * HeadFamily(PICTURED).openings(acted.vertices).mouth
     sound = io.BytesIO()
-    soundfile.write(sound, performance.sound[: sample_count(count, FPS, 1)], SAMPLE_RATE, subtype="PCM_16", format="WAV")
+    soundfile.write(sound, acted.performance.sound[: sample_count(count, FPS, 1)], SAMPLE_RATE, subtype="PCM_16", format="WAV")
     files = {
         SOUND: sound.getvalue(),
-        IDENTITY: _archive(identity=nphm_identity(who.identity).astype(np.float32)),
+        IDENTITY: _archive(identity=nphm_identity(acted.person.identity).astype(np.float32)),
         **{f"{EXPRESSIONS}/frame_{frame:05d}.npz": _archive(expression=code) for frame, code in enumerate(codes)},
         TRUTH: _archive(mouth_opening_mm=opening, times=times),
         ORIGIN: json.dumps({"person": f"{number:03d}", "stand_in": True, "fps": [FPS, 1], "frames": count}, indent=1).encode(),

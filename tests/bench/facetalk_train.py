@@ -22,12 +22,13 @@ from fitting.studio.speaker import Speaker
 from manifests.training import TrainingManifest
 from prep.mel import mel_spectrogram
 from tests.manifests.datasets import write_clips
-from training import checkpoint, metrics
+from training import metrics
 from training.draws import Draws
 from training.facetalk.model import FaceTalk
 from training.facetalk.mouth import landmark_opening
 from training.facetalk.settings import Sampling
 from training.run import begin, train
+from training.sample import load_model
 
 GOALS = {
     "mouth_correlation": "> 0.7",
@@ -101,9 +102,9 @@ def learned(data: Path, out: Path, **settings: Any) -> FaceTalk:
         "out": str(out),
     }
     begun = begin(TrainingManifest.parse(values, "facetalk_train"))
-    model = FaceTalk(begun.settings, FPS)
-    model.load_state_dict(checkpoint.read_weights(train(begun, lambda *_: None), average=True))
-    return model.eval()
+    model = load_model(train(begun, lambda *_: None), "cpu")
+    assert isinstance(model, FaceTalk)
+    return model
 
 
 def judged(model: FaceTalk, clips: list[dict[str, Any]], sampling: Sampling | None = None) -> dict[str, float]:

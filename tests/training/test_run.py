@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from manifests.document import ManifestError
+from manifests.training import RUN_MANIFEST
 from tests.manifests.datasets import clip, write_clips
 from tests.training.toy import manifest, write_data
-from training.checkpoint import MANIFEST
 from training.run import begin, train
 
 
@@ -61,7 +61,7 @@ def test_the_folder_keeps_the_manifest_with_places_and_digests(data: Path, monke
     monkeypatch.chdir(data.parent)
     run = begin(manifest(Path(data.name), Path("runs/toy")))
     assert run.folder == data.parent / "runs" / "toy"
-    again = type(run.manifest).load(run.folder / MANIFEST)
+    again = type(run.manifest).load(run.folder / RUN_MANIFEST)
     assert again.datasets[0].path == str(data)
     assert again.datasets[0].digest
     assert begin(again).manifest.content() == run.manifest.content()

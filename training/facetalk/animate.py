@@ -6,7 +6,6 @@ Codes are those of the columns ``nphm_expression`` and ``nphm_identity`` (FaceTa
 
 from __future__ import annotations
 
-import io
 import json
 import zipfile
 from collections.abc import Iterator
@@ -26,7 +25,7 @@ from fitting.nphm.identity import IdentityCondition, IdentityNetwork
 from fitting.nphm.roots import find_canonical
 from fitting.ply import ply_bytes
 from fitting.space import NPHM_SCALE
-from manifests.atomic import TEMPORARY, write_whole
+from manifests.atomic import TEMPORARY, whole_file, write_whole
 from manifests.document import ManifestError
 from training.facetalk.film import YAWS, Picture, preview, render
 from training.facetalk.smoothing import Smoothing
@@ -116,16 +115,15 @@ def write_animation(
             yield render(mesh, YAWS)
 
     write_whole(folder / FILM, preview(pictures(), fps, wave, rate))
-    file = io.BytesIO()
-    np.savez(
-        file,
-        codes=codes.detach().cpu().numpy(),
-        identity=identity.detach().cpu().numpy(),
-        fps=np.array([fps.numerator, fps.denominator]),
-        wave=wave,
-        rate=rate,
-    )
-    write_whole(folder / CODES, file.getvalue())
+    with whole_file(folder / CODES) as file:
+        np.savez(
+            file,
+            codes=codes.detach().cpu().numpy(),
+            identity=identity.detach().cpu().numpy(),
+            fps=np.array([fps.numerator, fps.denominator]),
+            wave=wave,
+            rate=rate,
+        )
 
 
 def frames_held(folder: Path) -> int:

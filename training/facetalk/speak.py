@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import zipfile
 from collections.abc import Callable
 from fractions import Fraction
@@ -21,7 +20,7 @@ from fitting.flame.landmarks import Landmarks
 from fitting.nphm import Nphm
 from fitting.nphm_networks import Composition, load_networks
 from manifests.assets import find
-from manifests.atomic import write_whole
+from manifests.atomic import whole_file
 from manifests.clock import SAMPLE_RATE
 from manifests.document import ManifestError
 from manifests.reader import Dataset
@@ -139,7 +138,8 @@ def produce(
     made = model.sample(condition[None], Draws(seed, 1, device=device), how)[0].cpu()
     fps = Fraction(*model.fps)
     if codes:
-        write_whole(codes, _archive(codes=made.numpy(), fps=np.array(model.fps)))
+        with whole_file(codes) as file:
+            np.savez(file, codes=made.numpy(), fps=np.array(model.fps))
     if actor and meshes:
         write_animation(
             made,
@@ -153,7 +153,8 @@ def produce(
             resolution=resolution,
         )
     if actor and picture:
-        write_whole(picture, _png(shown(made, actor, fps, heard.wave, resolution)))
+        with whole_file(picture) as file:
+            Image.fromarray(shown(made, actor, fps, heard.wave, resolution)).save(file, "PNG")
     return [path for path in (codes, meshes, picture) if path]
 
 
@@ -246,15 +247,3 @@ def _identity(path: Path, name: str, length: int) -> NDArray[np.float32]:
     if values.size != length or values.dtype.kind != "f":
         raise ManifestError(f"{path}: an identity is {length} numbers, this has shape {values.shape}")
     return values.astype(np.float32).reshape(-1)
-
-
-def _png(picture: Picture) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "PNG")
-    return file.getvalue()
-
-
-def _archive(**arrays: Any) -> bytes:
-    file = io.BytesIO()
-    np.savez(file, **arrays)
-    return file.getvalue()

@@ -15,9 +15,9 @@ from fitting.studio.speaker import Speaker
 from manifests.training import TrainingManifest
 from prep.mel import mel_spectrogram
 from tests.manifests.datasets import write_clips
-from training import checkpoint
 from training.facetalk.model import FaceTalk
 from training.run import begin, train
+from training.sample import load_model
 
 FPS = (24, 1)
 SECONDS = 4
@@ -53,9 +53,9 @@ def trained(clips: list[dict[str, Any]], folder: Path, *, steps: int, batch: int
             "facetalk",
         )
     )
-    model = FaceTalk(run.settings, FPS)
-    model.load_state_dict(checkpoint.read_weights(train(run, lambda *_: None)))
-    return model.eval()
+    model = load_model(train(run, lambda *_: None), "cpu")
+    assert isinstance(model, FaceTalk)
+    return model
 
 
 def heard(model: FaceTalk, clips: list[dict[str, Any]]) -> Tensor:
